@@ -1,0 +1,185 @@
+use std::{collections::BTreeSet, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ColumnName, Mask, SessionChange, StatementAnalysis};
+
+/// The answer to one request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// What may happen.
+    pub outcome: Outcome,
+    /// What must be sent to Snowflake. `Some` exactly for [`Outcome::Allow`] and [`Outcome::Mask`].
+    pub sql: Option<String>,
+    /// Why, in the order the statements come.
+    pub reasons: Vec<Reason>,
+    /// Columns masked at their source.
+    pub masks: Vec<MaskedColumn>,
+    /// Groups that have to approve. Empty unless [`Outcome::NeedsApproval`].
+    pub approval_groups: BTreeSet<String>,
+    /// Every policy that determined the outcome.
+    pub policies: BTreeSet<String>,
+    /// What was read in the text, one per statement. Empty when the text was not even split.
+    pub statements: Vec<StatementAnalysis>,
+}
+
+impl Decision {
+    /// A refusal for one reason, before anything was analysed.
+    pub fn deny(reason: Reason) -> Self {
+        Self {
+            outcome: Outcome::Deny,
+            sql: None,
+            policies: reason.policy.clone().into_iter().collect(),
+            reasons: vec![reason],
+            masks: Vec::new(),
+            approval_groups: BTreeSet::new(),
+            statements: Vec::new(),
+        }
+    }
+
+    /// Session parameters the request sets, in order.
+    pub fn session_changes(&self) -> impl Iterator<Item = &SessionChange> {
+        self.statements.iter().flat_map(|statement| &statement.session_changes)
+    }
+}
+
+/// What may happen, strictest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Nothing.
+    Deny,
+    /// Nothing until a person of each group has approved.
+    NeedsApproval,
+    /// It may run as rewritten.
+    Mask,
+    /// It may run as it is.
+    Allow,
+}
+
+impl Outcome {
+    /// The word used in records, metrics and on screens.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deny => "deny",
+            Self::NeedsApproval => "needs-approval",
+            Self::Mask => "mask",
+            Self::Allow => "allow",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A column that is masked at its source, by which policy.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct MaskedColumn {
+    /// The protected column.
+    pub column: ColumnName,
+    /// What replaces it.
+    pub mask: Mask,
+    /// The policy that asked for this mask.
+    pub policy: String,
+}
+
+/// Why something was refused, masked or made to wait.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Reason {
+    /// Stable code.
+    pub code: Code,
+    /// The policy that decided, when one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// One sentence that says what to do.
+    pub message: String,
+}
+
+impl Reason {
+    /// A reason no policy stands behind.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, policy: None, message: message.into() }
+    }
+
+    /// A reason a policy stands behind.
+    pub fn of_policy(code: Code, policy: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code, policy: Some(policy.into()), message: message.into() }
+    }
+}
+
+/// Stable codes of everything the PDP answers besides a plain allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING-KEBAB-CASE")]
+pub enum Code {
+    /// A `forbid` policy refused.
+    PolicyForbid,
+    /// No policy permits it.
+    PolicyNoPermit,
+    /// A policy asks for an approval.
+    PolicyApproval,
+    /// A policy masks a column.
+    PolicyMask,
+    /// A policy could not be evaluated.
+    PolicyError,
+    /// The text is not SQL icegate can read, and no policy permits unknown statements.
+    SqlUnknown,
+    /// A name does not resolve in the catalog.
+    SqlUnresolved,
+    /// The text is over a limit: bytes, depth, statements.
+    SqlLimit,
+    /// The request announces another number of statements than the text holds.
+    SqlStatementCount,
+    /// A masked column is read where it cannot be masked.
+    MaskImpossible,
+    /// The token does not verify.
+    IdentityInvalid,
+    /// The token has expired.
+    IdentityExpired,
+    /// The login name is not the token's principal.
+    IdentityMismatch,
+    /// The principal or the session was revoked.
+    SessionRevoked,
+    /// The session is over: closed, expired or never opened.
+    SessionEnded,
+    /// The approval was refused by a person.
+    ApprovalRejected,
+    /// Nobody approved in time, or the approval was not used in time.
+    ApprovalExpired,
+    /// The approval was cancelled, is used up, or belongs to another statement.
+    ApprovalUnusable,
+}
+
+impl Code {
+    /// As shown to people and drivers, for example `POLICY-FORBID`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PolicyForbid => "POLICY-FORBID",
+            Self::PolicyNoPermit => "POLICY-NO-PERMIT",
+            Self::PolicyApproval => "POLICY-APPROVAL",
+            Self::PolicyMask => "POLICY-MASK",
+            Self::PolicyError => "POLICY-ERROR",
+            Self::SqlUnknown => "SQL-UNKNOWN",
+            Self::SqlUnresolved => "SQL-UNRESOLVED",
+            Self::SqlLimit => "SQL-LIMIT",
+            Self::SqlStatementCount => "SQL-STATEMENT-COUNT",
+            Self::MaskImpossible => "MASK-IMPOSSIBLE",
+            Self::IdentityInvalid => "IDENTITY-INVALID",
+            Self::IdentityExpired => "IDENTITY-EXPIRED",
+            Self::IdentityMismatch => "IDENTITY-MISMATCH",
+            Self::SessionRevoked => "SESSION-REVOKED",
+            Self::SessionEnded => "SESSION-ENDED",
+            Self::ApprovalRejected => "APPROVAL-REJECTED",
+            Self::ApprovalExpired => "APPROVAL-EXPIRED",
+            Self::ApprovalUnusable => "APPROVAL-UNUSABLE",
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

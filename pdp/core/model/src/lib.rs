@@ -1,0 +1,31 @@
+//! What is a decision made of?
+//!
+//! The nouns every room of the PDP shares, as plain values: no clock, no socket, no file. They are read in the order a
+//! statement meets them: who asks ([`Principal`]), names ([`RelationName`], [`ColumnName`]), what is known
+//! ([`Catalog`]), what the text does ([`StatementAnalysis`]), and what is answered ([`Decision`]).
+//!
+//! ```
+//! use icegate_pdp_model::{ColumnName, RelationName};
+//!
+//! let column = ColumnName::new(RelationName::new("SALES", "PUBLIC", "CUSTOMERS"), "e-mail");
+//! assert_eq!(column.to_string(), r#"SALES.PUBLIC.CUSTOMERS."e-mail""#);
+//! ```
+
+mod catalog;
+mod decision;
+mod mask;
+mod name;
+mod principal;
+mod statement;
+mod time;
+
+pub use catalog::{Catalog, CatalogColumn, CatalogError, CatalogRelation, Nature, RelationKind};
+pub use decision::{Code, Decision, MaskedColumn, Outcome, Reason};
+pub use mask::{Mask, MaskError};
+pub use name::{ColumnName, NameError, ObjectName, RelationName};
+pub use principal::{Agent, Assurance, Principal};
+pub use statement::{
+    Effect, Facts, Kind, Level, ObjectAccess, ObjectKind, OutputColumn, SessionChange, SessionContext,
+    StatementAnalysis, Transformation, Verb,
+};
+pub use time::Timestamp;

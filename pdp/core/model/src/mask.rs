@@ -1,0 +1,224 @@
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize, de::Error as _};
+use thiserror::Error;
+
+/// Longest constant a `redact` mask may carry, in characters.
+const REDACT_CHARS_MAX: usize = 100;
+/// Most characters a `partial` mask may keep at either end.
+const PARTIAL_KEEP_MAX: u32 = 64;
+
+/// What a protected column is replaced by. Written in policies as `@mask("partial(last=4)")`.
+///
+/// Every mask keeps the column's type; a mask that does not fit a type is refused when the bundle is loaded or, for a
+/// column the catalog gains later, when the read is decided.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mask {
+    /// `null`: no value at all. Any type.
+    Null,
+    /// `redact` or `redact(text)`: a constant of the type; for text `***` or the text given.
+    Redact {
+        /// What text columns show.
+        text: Option<String>,
+    },
+    /// `hash`: salted SHA-256 in hex, equal for equal values. Text only.
+    Hash,
+    /// `email`: keeps the domain, `***@example.com`. Text only.
+    Email,
+    /// `partial(first=n, last=m)`: keeps the ends and stars the middle; a value too short to hide anything is starred
+    /// whole. Text only.
+    Partial {
+        /// Characters kept at the start.
+        first: u32,
+        /// Characters kept at the end.
+        last: u32,
+    },
+    /// `year`: truncates a date or timestamp to its year.
+    Year,
+    /// `bucket(size)`: rounds a number down to a multiple of `size`.
+    Bucket {
+        /// Width of a bucket, at least 1.
+        size: u64,
+    },
+}
+
+/// Why a text is not a mask.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum MaskError {
+    /// No mask has this name.
+    #[error("`{0}` is not a mask; masks are null, redact, hash, email, partial, year and bucket")]
+    Unknown(String),
+    /// The parameters do not fit the mask.
+    #[error("`{given}`: {wanted}")]
+    Parameters {
+        /// As written.
+        given: String,
+        /// What the mask needs.
+        wanted: &'static str,
+    },
+}
+
+impl Mask {
+    /// How much it hides: of several masks on one column the one with the smallest rank wins.
+    pub fn strictness_rank(&self) -> u8 {
+        match self {
+            Self::Null => 0,
+            Self::Redact { .. } => 1,
+            Self::Hash => 2,
+            Self::Bucket { .. } => 3,
+            Self::Year => 4,
+            Self::Partial { .. } => 5,
+            Self::Email => 6,
+        }
+    }
+
+    /// Of two masks the stricter; between equals in kind, the one that keeps less.
+    #[must_use]
+    pub fn stricter(self, other: Self) -> Self {
+        let key = |mask: &Self| {
+            let kept = match mask {
+                Self::Partial { first, last } => u64::from(*first) + u64::from(*last),
+                Self::Bucket { size } => u64::MAX - size,
+                Self::Null | Self::Redact { .. } | Self::Hash | Self::Email | Self::Year => 0,
+            };
+            (mask.strictness_rank(), kept)
+        };
+        match key(&self).cmp(&key(&other)) {
+            std::cmp::Ordering::Less => self,
+            std::cmp::Ordering::Greater => other,
+            std::cmp::Ordering::Equal => self.min(other),
+        }
+    }
+}
+
+impl fmt::Display for Mask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Redact { text: None } => f.write_str("redact"),
+            Self::Redact { text: Some(text) } => write!(f, "redact({text})"),
+            Self::Hash => f.write_str("hash"),
+            Self::Email => f.write_str("email"),
+            Self::Partial { first: 0, last } => write!(f, "partial(last={last})"),
+            Self::Partial { first, last: 0 } => write!(f, "partial(first={first})"),
+            Self::Partial { first, last } => write!(f, "partial(first={first}, last={last})"),
+            Self::Year => f.write_str("year"),
+            Self::Bucket { size } => write!(f, "bucket({size})"),
+        }
+    }
+}
+
+impl FromStr for Mask {
+    type Err = MaskError;
+
+    fn from_str(text: &str) -> Result<Self, MaskError> {
+        let text = text.trim();
+        let (name, parameters) = match text.split_once('(') {
+            None => (text, None),
+            Some((name, rest)) => match rest.strip_suffix(')') {
+                Some(inner) => (name.trim(), Some(inner.trim())),
+                None => return Err(wrong(text, "the parenthesis is not closed")),
+            },
+        };
+        match (name, parameters) {
+            ("null", None) => Ok(Self::Null),
+            ("redact", None) => Ok(Self::Redact { text: None }),
+            ("redact", Some(shown)) => redact(text, shown),
+            ("hash", None) => Ok(Self::Hash),
+            ("email", None) => Ok(Self::Email),
+            ("year", None) => Ok(Self::Year),
+            ("partial", Some(given)) => partial(text, given),
+            ("bucket", Some(given)) => match given.parse() {
+                Ok(size) if (1..=1_000_000_000_000).contains(&size) => Ok(Self::Bucket { size }),
+                _ => Err(wrong(text, "bucket needs a whole number from 1 to 1000000000000, as in `bucket(1000)`")),
+            },
+            ("partial" | "bucket", None) => {
+                Err(wrong(text, "needs a parameter, as in `partial(last=4)` or `bucket(1000)`"))
+            }
+            ("null" | "hash" | "email" | "year", Some(_)) => Err(wrong(text, "takes no parameter")),
+            _ => Err(MaskError::Unknown(name.to_owned())),
+        }
+    }
+}
+
+fn redact(text: &str, shown: &str) -> Result<Mask, MaskError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || " *#-_.@[]".contains(c);
+    if shown.is_empty() || shown.chars().count() > REDACT_CHARS_MAX || !shown.chars().all(plain) {
+        return Err(wrong(text, "redact takes 1 to 100 ASCII letters, digits, spaces or any of * # - _ . @ [ ]"));
+    }
+    Ok(Mask::Redact { text: Some(shown.to_owned()) })
+}
+
+fn partial(text: &str, given: &str) -> Result<Mask, MaskError> {
+    const WANTED: &str = "partial takes `first=n`, `last=n` or both, each once, from 0 to 64 and not both 0";
+    let (mut first, mut last) = (None, None);
+    for part in given.split(',') {
+        let (key, value) = part.split_once('=').ok_or_else(|| wrong(text, WANTED))?;
+        let slot = match key.trim() {
+            "first" => &mut first,
+            "last" => &mut last,
+            _ => return Err(wrong(text, WANTED)),
+        };
+        let value: u32 = value.trim().parse().map_err(|_| wrong(text, WANTED))?;
+        if value > PARTIAL_KEEP_MAX || slot.replace(value).is_some() {
+            return Err(wrong(text, WANTED));
+        }
+    }
+    let (first, last) = (first.unwrap_or(0), last.unwrap_or(0));
+    if first == 0 && last == 0 {
+        return Err(wrong(text, WANTED));
+    }
+    Ok(Mask::Partial { first, last })
+}
+
+fn wrong(given: &str, wanted: &'static str) -> MaskError {
+    MaskError::Parameters { given: given.to_owned(), wanted }
+}
+
+impl Serialize for Mask {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Mask {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Mask;
+
+    #[test]
+    fn masks_read_back_as_written() {
+        for text in
+            ["null", "redact", "redact(*** hidden)", "hash", "email", "partial(last=4)", "partial(first=2, last=2)"]
+        {
+            assert_eq!(text.parse::<Mask>().unwrap().to_string(), text);
+        }
+        assert_eq!("bucket(1000)".parse(), Ok(Mask::Bucket { size: 1000 }));
+    }
+
+    #[test]
+    fn bad_masks_are_refused() {
+        for text in [
+            "", "Null", "null()", "partial", "partial()", "partial(last=0)", "partial(last=4, last=5)", "partial(4)",
+            "partial(last=4", "bucket(0)", "bucket(-1)", "bucket(x)", "redact(it's)", "redact()", "email(x)", "zero",
+        ] {
+            assert!(text.parse::<Mask>().is_err(), "`{text}`");
+        }
+    }
+
+    #[test]
+    fn the_stricter_wins_whichever_comes_first() {
+        for (strict, loose) in [("null", "redact"), ("redact", "email"), ("partial(last=2)", "partial(last=4)")] {
+            let (strict, loose): (Mask, Mask) = (strict.parse().unwrap(), loose.parse().unwrap());
+            assert_eq!(strict.clone().stricter(loose.clone()), strict);
+            assert_eq!(loose.stricter(strict.clone()), strict);
+        }
+        let (wide, narrow): (Mask, Mask) = ("bucket(1000)".parse().unwrap(), "bucket(10)".parse().unwrap());
+        assert_eq!(narrow.stricter(wide.clone()), wide);
+    }
+}
