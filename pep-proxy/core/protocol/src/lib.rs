@@ -1,0 +1,51 @@
+//! What did this client say in Snowflake's protocol, and what may it be told?
+//!
+//! Bytes and values in, values and bytes out: no clock, socket, randomness or configuration. The proxy around it fetches,
+//! calls in here once, and acts on the answer.
+//!
+//! ```
+//! use icegate_pep_protocol::{Limits, QueryRequest, Route, decode_body};
+//!
+//! let limits = Limits::default();
+//! let route = Route::parse("POST", "/queries/v1/query-request", "requestId=7f1c3b1e-5a43-4a39-9f1a-0d6c7a1e2b3c").unwrap();
+//! assert!(matches!(route, Route::Query { .. }));
+//!
+//! let body = decode_body(br#"{"sqlText": "select 1", "sequenceId": 1}"#, None, &limits).unwrap();
+//! let query = QueryRequest::parse(body, &limits).unwrap();
+//! assert_eq!(query.sql(), "select 1");
+//! assert_eq!(query.statement_count(), 1);
+//! ```
+//!
+//! Reading order: a request's [`route`], its [`body`], who is there ([`login`], [`token`], [`session`]), what they ask
+//! ([`query`], [`tag`]), what is sent to Snowflake besides ([`upstream`]), what it replies ([`reply`]), and what icegate
+//! itself answers ([`refusal`], [`answer`]).
+
+pub mod answer;
+pub mod body;
+mod json;
+pub mod limits;
+pub mod login;
+pub mod query;
+pub mod refusal;
+pub mod reply;
+pub mod route;
+pub mod secret;
+pub mod session;
+pub mod tag;
+pub mod token;
+pub mod upstream;
+
+pub use body::{BodyError, decode as decode_body};
+pub use limits::Limits;
+pub use login::{
+    Carrier, ClientFacts, LoginError, LoginReply, LoginRequest, RequestedNames, UpstreamCredential, UpstreamLoginError,
+    UpstreamSession, upstream_login,
+};
+pub use query::{QueryError, QueryRequest};
+pub use refusal::{PepCode, Refusal};
+pub use reply::{ClientReply, ErrorText, MonitoringReply, Reply, ReplyRefusal, ReplyTerms, SessionContext};
+pub use route::{QueryId, RequestId, Route, RouteError};
+pub use secret::Secret;
+pub use session::{AbortRequest, RenewRequest, SessionRequestError};
+pub use tag::{Stamp, stamp};
+pub use token::{SealKey, SealedSession, Sealer, TokenError, TokenKind, parse_authorization};

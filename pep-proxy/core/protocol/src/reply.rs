@@ -1,0 +1,485 @@
+//! What Snowflake replied, and what of it a client gets.
+//!
+//! The envelope is read strictly; `rowset` and `rowsetBase64` stay the bytes they are, so a big result is not rebuilt cell
+//! by cell. Fields are allowed one by one: an unknown field is left out and named, and what would let a client reach
+//! Snowflake or its storage by itself refuses the whole reply.
+
+mod context;
+mod envelope;
+mod monitoring;
+mod statement_type;
+
+use std::fmt;
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde_json::Value;
+
+use self::envelope::{Envelope, Field};
+pub use self::{
+    context::{ContextUpdate, SessionContext},
+    monitoring::{MonitoringReply, MonitoringTerms, monitoring_for_client},
+    statement_type::contradicts,
+};
+use crate::{
+    Limits, PepCode, QueryId, Refusal, Secret,
+    answer::{self, InProgress},
+    json,
+    login::passed_on,
+    refusal::one_line,
+};
+
+/// A reply to a statement or to a fetch of its result.
+pub struct Reply<'a> {
+    envelope: Envelope<'a>,
+}
+
+impl fmt::Debug for Reply<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply").field("code", &self.code()).field("success", &self.is_success()).finish_non_exhaustive()
+    }
+}
+
+/// Why a reply is kept from the client. The sentences are shown to the person.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReplyRefusal {
+    /// Over the limit.
+    #[error("Snowflake's reply is larger than {bytes_max} bytes; ask for fewer rows or columns.")]
+    TooLarge {
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// Not the JSON it must be.
+    #[error("Snowflake's reply is not readable ({why}); try again, and tell the operator if it stays.")]
+    Unreadable {
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// An upload or download of files: the client would talk to storage with Snowflake's credentials.
+    #[error(
+        "PUT, GET and other file transfers are not served by icegate, because files pass it by; use INSERT or SELECT."
+    )]
+    Transfer,
+    /// A credential of the session at Snowflake.
+    #[error("Snowflake's reply carries a credential that must not leave icegate; tell the operator.")]
+    Credential,
+    /// A result format nobody has looked at.
+    #[error("Snowflake's reply has a result format icegate does not know; tell the operator.")]
+    Format,
+    /// Snowflake ran something else than was decided.
+    #[error("Snowflake says it ran another kind of statement than the one that was decided; tell the operator.")]
+    StatementType,
+}
+
+impl ReplyRefusal {
+    /// Which refusal this is.
+    pub fn code(&self) -> PepCode {
+        PepCode::ReplyWithheld
+    }
+
+    /// As told to the client.
+    pub fn refusal(&self) -> Refusal {
+        Refusal::new(self.code(), self.to_string())
+    }
+}
+
+/// What happens to Snowflake's own error text, which can quote values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorText {
+    /// The statement ran as the client sent it and nothing was masked.
+    Keep,
+    /// It ran masked or rewritten.
+    Withhold,
+}
+
+/// What a reply must be turned into.
+#[derive(Debug, Clone, Copy)]
+pub struct ReplyTerms<'a> {
+    /// The id the client knows the statement by, when it is not Snowflake's.
+    pub query_id: Option<&'a QueryId>,
+    /// What happens to Snowflake's error text.
+    pub error_text: ErrorText,
+    /// What the statements were decided to be, as in `DecideResponse.statement_kinds`. Empty: not compared.
+    pub statement_kinds: &'a [String],
+    /// Credentials that must not occur in the answer.
+    pub secrets: &'a [&'a Secret],
+}
+
+/// A reply fit for the client.
+#[derive(Debug, Clone)]
+pub struct ClientReply {
+    /// The body to answer with, uncompressed.
+    pub body: Vec<u8>,
+    /// Names of fields that were left out, for the log.
+    pub dropped_fields: Vec<String>,
+}
+
+/// What became of the session at Snowflake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionLoss {
+    /// Its token has expired: renew it.
+    Expired,
+    /// It is over: log in again.
+    Gone,
+}
+
+impl<'a> Reply<'a> {
+    /// Reads a decompressed body.
+    ///
+    /// # Errors
+    ///
+    /// Over the limit, or not the JSON it must be.
+    pub fn parse(body: &'a [u8], limits: &Limits) -> Result<Self, ReplyRefusal> {
+        if body.len() > limits.reply_bytes_max {
+            return Err(ReplyRefusal::TooLarge { bytes_max: limits.reply_bytes_max });
+        }
+        Ok(Self { envelope: Envelope::parse(body, limits)? })
+    }
+
+    /// Whether the statement succeeded or still runs.
+    pub fn is_success(&self) -> bool {
+        self.envelope.success
+    }
+
+    /// Snowflake's code, letters and digits only, empty if none.
+    pub fn code(&self) -> &str {
+        &self.envelope.code
+    }
+
+    /// Whether the result is not there yet. Connector 5 goes by the URL, the others by the code.
+    pub fn is_in_progress(&self) -> bool {
+        self.is_success()
+            && (matches!(self.code(), "333333" | "333334")
+                || (self.value("getResultUrl").is_some_and(Value::is_string) && !self.has_rows()))
+    }
+
+    /// The session at Snowflake has ended, when that is what the reply says.
+    pub fn session_loss(&self) -> Option<SessionLoss> {
+        match self.code() {
+            _ if self.is_success() => None,
+            "390110" | "390112" => Some(SessionLoss::Expired),
+            "390103" | "390104" | "390111" | "390113" | "390114" | "390115" => Some(SessionLoss::Gone),
+            _ => None,
+        }
+    }
+
+    /// Snowflake's id of the statement.
+    pub fn query_id(&self) -> Option<QueryId> {
+        let told = self.value("queryId").and_then(Value::as_str).and_then(QueryId::parse);
+        told.or_else(|| {
+            let url = self.value("getResultUrl")?.as_str()?;
+            url.split(['/', '?']).find_map(QueryId::parse)
+        })
+    }
+
+    /// Ids of the results of several statements in one request.
+    pub fn result_ids(&self) -> Vec<QueryId> {
+        let ids = self.value("resultIds").and_then(Value::as_str).unwrap_or_default();
+        ids.split(',').filter_map(|id| QueryId::parse(id.trim())).collect()
+    }
+
+    /// Where the session stands after the statement.
+    pub fn context(&self) -> ContextUpdate {
+        let name = |key| self.value(key).map(|value| value.as_str().unwrap_or_default().to_owned());
+        ContextUpdate {
+            database: name("finalDatabaseName"),
+            schema: name("finalSchemaName"),
+            role: name("finalRoleName"),
+            warehouse: name("finalWarehouseName"),
+        }
+    }
+
+    /// Rows in the answer or rows affected, when told.
+    pub fn rows(&self) -> Option<u64> {
+        let affected = self.value("stats").and_then(Value::as_object).and_then(|stats| {
+            ["numRowsInserted", "numRowsUpdated", "numRowsDeleted"]
+                .iter()
+                .filter_map(|key| stats.get(*key).and_then(json::whole_number))
+                .reduce(u64::saturating_add)
+        });
+        affected
+            .or_else(|| self.value("total").and_then(json::whole_number))
+            .or_else(|| self.value("returned").and_then(json::whole_number))
+    }
+
+    /// Snowflake's number for the kind of statement it ran.
+    pub fn statement_type_id(&self) -> Option<u64> {
+        self.value("statementTypeId").and_then(json::whole_number)
+    }
+
+    /// Whether a part of the result is in storage, fetched by the client itself.
+    pub fn has_chunks(&self) -> bool {
+        self.value("chunks").and_then(Value::as_array).is_some_and(|chunks| !chunks.is_empty())
+    }
+
+    /// The body for the client.
+    ///
+    /// # Errors
+    ///
+    /// The reply must be kept from the client.
+    pub fn into_client(self, terms: &ReplyTerms<'_>) -> Result<ClientReply, ReplyRefusal> {
+        self.refuse_reach(terms.secrets)?;
+        if let Some(id) = self.statement_type_id()
+            && contradicts(terms.statement_kinds, id)
+        {
+            return Err(ReplyRefusal::StatementType);
+        }
+        let (body, dropped_fields) = if !self.is_success() {
+            (self.failure(terms), Vec::new())
+        } else if self.is_in_progress() {
+            (self.progress(terms)?, Vec::new())
+        } else {
+            self.result(terms)?
+        };
+        if terms.secrets.iter().any(|secret| secret.stands_in_json(&body)) {
+            return Err(ReplyRefusal::Credential);
+        }
+        Ok(ClientReply { body, dropped_fields })
+    }
+
+    fn value(&self, key: &str) -> Option<&Value> {
+        self.envelope.data.iter().find_map(|(name, field)| match field {
+            Field::Read(value) if name == key => Some(value),
+            Field::Read(_) | Field::Verbatim(_) => None,
+        })
+    }
+
+    fn has_rows(&self) -> bool {
+        self.envelope.data.iter().any(|(name, field)| {
+            matches!(name.as_str(), "rowset" | "rowsetBase64")
+                && match field {
+                    Field::Read(value) => !value.is_null(),
+                    Field::Verbatim(_) => true,
+                }
+        })
+    }
+
+    /// Refuses what lets a client go to Snowflake or to storage by itself.
+    fn refuse_reach(&self, secrets: &[&Secret]) -> Result<(), ReplyRefusal> {
+        for (name, field) in &self.envelope.data {
+            // Names of unknown fields are logged.
+            if secrets.iter().any(|secret| secret.stands_in(name)) {
+                return Err(ReplyRefusal::Credential);
+            }
+            refuse_key(name, field.read().unwrap_or(&Value::Bool(true)))?;
+            if let Field::Read(value) = field {
+                refuse_keys_inside(value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn failure(&self, terms: &ReplyTerms<'_>) -> Vec<u8> {
+        let kept: &[&str] = match terms.error_text {
+            ErrorText::Keep => &["errorCode", "sqlState", "line", "pos", "type", "internalError", "age"],
+            ErrorText::Withhold => &["errorCode", "sqlState"],
+        };
+        let mut data = serde_json::Map::new();
+        for key in kept {
+            match self.value(key) {
+                Some(Value::String(text)) => data.insert((*key).to_owned(), word(text).into()),
+                Some(scalar @ (Value::Bool(_) | Value::Number(_))) => data.insert((*key).to_owned(), scalar.clone()),
+                None | Some(Value::Null | Value::Array(_) | Value::Object(_)) => None,
+            };
+        }
+        if let Some(id) = terms.query_id.cloned().or_else(|| self.query_id()) {
+            data.insert("queryId".to_owned(), id.as_str().into());
+        }
+        let message = client_error_text(self.code(), &self.envelope.message, terms.error_text);
+        serde_json::json!({ "data": data, "code": self.code(), "message": message, "success": false })
+            .to_string()
+            .into_bytes()
+    }
+
+    fn progress(&self, terms: &ReplyTerms<'_>) -> Result<Vec<u8>, ReplyRefusal> {
+        let own = self.query_id();
+        let query_id = terms.query_id.or(own.as_ref()).ok_or(ReplyRefusal::Unreadable { why: "no query id" })?;
+        let seconds = self.value("queryAbortsAfterSecs").and_then(json::whole_number).unwrap_or(300);
+        Ok(answer::in_progress(&InProgress {
+            query_id,
+            detached: self.code() == "333334",
+            aborts_after_seconds: u32::try_from(seconds).unwrap_or(u32::MAX),
+            description: "The statement is running.",
+        }))
+    }
+
+    fn result(mut self, terms: &ReplyTerms<'_>) -> Result<(Vec<u8>, Vec<String>), ReplyRefusal> {
+        self.refuse_unknown_format()?;
+        let total = self.value("total").and_then(json::whole_number).unwrap_or(0);
+        let mut dropped = Vec::new();
+        let mut kept = Vec::new();
+        for (name, field) in std::mem::take(&mut self.envelope.data) {
+            match (name.as_str(), field) {
+                ("queryId", field) => {
+                    let id = terms.query_id.map(|id| Value::from(id.as_str()));
+                    kept.push((name, id.map_or(field, Field::Read)));
+                }
+                ("parameters", Field::Read(value)) => kept.push((name, Field::Read(driver_parameters(value)))),
+                (known, field) if PASSED_ON.contains(&known) => kept.push((name, field)),
+                // A URL to poll in a final answer would send connector 5 polling.
+                ("getResultUrl" | "progressDesc" | "queryAbortsAfterSecs", _) => {}
+                _ => dropped.push(one_line(&name, 64)),
+            }
+        }
+        // Node never calls back without it.
+        if !kept.iter().any(|(name, field)| name == "returned" && field.read().is_some_and(|value| !value.is_null())) {
+            kept.retain(|(name, _)| name != "returned");
+            kept.push(("returned".to_owned(), Field::Read(total.into())));
+        }
+        let code = if self.code().is_empty() { Value::Null } else { self.code().into() };
+        let body = Written { data: Data(&kept), code, message: Value::Null, success: true };
+        let body = serde_json::to_vec(&body).map_err(|_| ReplyRefusal::Unreadable { why: "not writable" })?;
+        Ok((body, dropped))
+    }
+
+    fn refuse_unknown_format(&self) -> Result<(), ReplyRefusal> {
+        match self.value("queryResultFormat") {
+            None | Some(Value::Null) => {}
+            Some(Value::String(format)) if matches!(format.as_str(), "json" | "arrow" | "arrow_force") => {}
+            Some(_) => return Err(ReplyRefusal::Format),
+        }
+        for (name, field) in &self.envelope.data {
+            let Field::Verbatim(raw) = field else { continue };
+            let begins = if name == "rowset" { '[' } else { '"' };
+            if !raw.get().starts_with(begins) {
+                return Err(ReplyRefusal::Format);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Snowflake's text for the client, or a sentence that says why it is not shown.
+pub(crate) fn client_error_text(code: &str, message: &str, error_text: ErrorText) -> String {
+    match error_text {
+        ErrorText::Keep => message.to_owned(),
+        ErrorText::Withhold => {
+            let code = word(code);
+            let code = if code.is_empty() { "unknown" } else { code };
+            format!(
+                "Snowflake refused the statement (code {code}); the text is withheld because it can quote masked values"
+            )
+        }
+    }
+}
+
+/// Fields of a result that drivers know, as of the protocol notes; `getResultUrl`, `queryId`, `parameters` are handled apart.
+const PASSED_ON: [&str; 26] = [
+    "arrayBindSupported",
+    "chunkHeaders",
+    "chunks",
+    "databaseProvider",
+    "finalDatabaseName",
+    "finalRoleName",
+    "finalSchemaName",
+    "finalWarehouseName",
+    "metaDataOfBinds",
+    "numberOfBinds",
+    "qrmk",
+    "queryContext",
+    "queryResultFormat",
+    "resultIds",
+    "resultTypes",
+    "returned",
+    "rowset",
+    "rowsetBase64",
+    "rowtype",
+    "sqlState",
+    "statementTypeId",
+    "statementTypeName",
+    "stats",
+    "total",
+    "totalRowCount",
+    "version",
+];
+
+/// Fields of file transfers. Connectors act on them whatever the statement was.
+const TRANSFER: [&str; 8] = [
+    "creds",
+    "encryptionmaterial",
+    "locallocation",
+    "presignedurl",
+    "presignedurls",
+    "src_locations",
+    "stageinfo",
+    "uploadinfo",
+];
+
+/// Fields that hold credentials of a session.
+const CREDENTIALS: [&str; 10] = [
+    "authorization",
+    "idtoken",
+    "mastertoken",
+    "mfatoken",
+    "oldsessiontoken",
+    "password",
+    "privatekey",
+    "remmetoken",
+    "sessiontoken",
+    "token",
+];
+
+fn refuse_key(name: &str, value: &Value) -> Result<(), ReplyRefusal> {
+    if value.is_null() {
+        return Ok(());
+    }
+    let spelled = name.to_ascii_lowercase();
+    if TRANSFER.contains(&spelled.as_str()) {
+        return Err(ReplyRefusal::Transfer);
+    }
+    if CREDENTIALS.contains(&spelled.as_str()) {
+        return Err(ReplyRefusal::Credential);
+    }
+    let command = value.as_str().unwrap_or_default();
+    if spelled == "command" && ["UPLOAD", "DOWNLOAD"].iter().any(|word| word.eq_ignore_ascii_case(command)) {
+        return Err(ReplyRefusal::Transfer);
+    }
+    Ok(())
+}
+
+/// Recursion is bounded by the depth the value was read with.
+fn refuse_keys_inside(value: &Value) -> Result<(), ReplyRefusal> {
+    match value {
+        Value::Object(map) => map.iter().try_for_each(|(key, value)| {
+            refuse_key(key, value)?;
+            refuse_keys_inside(value)
+        }),
+        Value::Array(items) => items.iter().try_for_each(refuse_keys_inside),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
+    }
+}
+
+/// The parameters among those Snowflake reports that tell a driver how to work, without what icegate has set itself.
+fn driver_parameters(value: Value) -> Value {
+    let Value::Array(entries) = value else { return Value::Array(Vec::new()) };
+    let known = |entry: &Value| entry.get("name").and_then(Value::as_str).is_some_and(passed_on);
+    Value::Array(entries.into_iter().filter(known).collect())
+}
+
+/// A code or a word of a closed set, or nothing: a part of something else is never told.
+fn word(text: &str) -> &str {
+    let sound = text.len() <= 24 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if sound { text } else { "" }
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    data: Data<'a>,
+    code: Value,
+    message: Value,
+    success: bool,
+}
+
+struct Data<'a>(&'a [(String, Field<'a>)]);
+
+impl Serialize for Data<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, field) in self.0 {
+            match field {
+                Field::Read(value) => map.serialize_entry(name, value)?,
+                Field::Verbatim(raw) => map.serialize_entry(name, raw)?,
+            }
+        }
+        map.end()
+    }
+}
