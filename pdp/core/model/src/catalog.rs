@@ -137,7 +137,11 @@ impl Catalog {
         self.functions.get(name).copied()
     }
 
-    /// Adds a relation. Errors when one of this name is there.
+    /// Adds a relation.
+    ///
+    /// # Errors
+    ///
+    /// When one of this name is there.
     pub fn insert(&mut self, name: RelationName, relation: CatalogRelation) -> Result<(), CatalogError> {
         self.schemas.entry(name.database.clone()).or_default().insert(name.schema.clone());
         match self.relations.entry(name) {
