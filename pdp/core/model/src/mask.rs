@@ -204,8 +204,22 @@ mod tests {
     #[test]
     fn bad_masks_are_refused() {
         for text in [
-            "", "Null", "null()", "partial", "partial()", "partial(last=0)", "partial(last=4, last=5)", "partial(4)",
-            "partial(last=4", "bucket(0)", "bucket(-1)", "bucket(x)", "redact(it's)", "redact()", "email(x)", "zero",
+            "",
+            "Null",
+            "null()",
+            "partial",
+            "partial()",
+            "partial(last=0)",
+            "partial(last=4, last=5)",
+            "partial(4)",
+            "partial(last=4",
+            "bucket(0)",
+            "bucket(-1)",
+            "bucket(x)",
+            "redact(it's)",
+            "redact()",
+            "email(x)",
+            "zero",
         ] {
             assert!(text.parse::<Mask>().is_err(), "`{text}`");
         }
