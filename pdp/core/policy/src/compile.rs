@@ -1,0 +1,453 @@
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt,
+};
+
+use cedar_policy::{
+    Authorizer, Entities, Entity, Policy, PolicyId, PolicySet, Schema, SchemaFragment, ValidationError, ValidationMode,
+    ValidationWarning, Validator, ffi::DetailedError,
+};
+use icegate_pdp_model::{Catalog, Mask};
+
+use crate::{
+    BundleError, BundleSource, Lint, Problem, SCHEMA, Settings,
+    annotation::{self, Turn},
+    facts::Slice,
+    index::{Index, is_unscoped},
+    problem::{Place, file_problem, one_line},
+    sets::Sets,
+    settings::{SETTINGS_FILE, yaml_problem},
+    source::{self, Chunk, SourceFile, is_policies},
+    vocabulary::Vocabulary,
+};
+
+/// Where the schema stands in a bundle.
+const SCHEMA_FILE: &str = "schema.cedarschema";
+/// Most policies in a bundle.
+const POLICIES_MAX: usize = 100_000;
+/// What to do about an error Cedar gives no advice on.
+const CEDAR_REMEDY: &str = "correct the policy; README.md lists what policies can speak of";
+
+/// A compiled bundle: policies, schema, catalog and settings that fit together.
+pub struct Bundle {
+    version: String,
+    settings: Settings,
+    catalog: Catalog,
+    lints: Vec<Lint>,
+    pub(crate) policies: Vec<Compiled>,
+    /// Where each policy stands in `policies`.
+    pub(crate) numbers: HashMap<PolicyId, u32>,
+    pub(crate) index: Index,
+    pub(crate) sets: Sets,
+    pub(crate) vocabulary: Vocabulary,
+    /// The schema's actions that are in others, with those.
+    pub(crate) action_entities: Vec<Entity>,
+    pub(crate) authorizer: Authorizer,
+}
+
+/// One policy, ready to be asked.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    pub(crate) id: String,
+    pub(crate) turn: Turn,
+    pub(crate) reason: Option<String>,
+    pub(crate) policy: Policy,
+}
+
+impl Bundle {
+    /// Reads a bundle whole, or says everything that is wrong with it.
+    ///
+    /// # Errors
+    ///
+    /// Every problem of every file: nothing is compiled unless all of it is right.
+    pub fn compile(source: &BundleSource) -> Result<Self, BundleError> {
+        let mut problems = Vec::new();
+        let mut lints = Vec::new();
+        let files = source.taken();
+        for (one, next) in files.iter().zip(files.iter().skip(1)) {
+            if one.path == next.path {
+                problems.push(file_problem(&one.path, "the file is given twice", "give it once"));
+            }
+        }
+        check_schema(&files, &mut problems);
+        let settings = read_settings(&files, &mut problems, &mut lints);
+        let catalog = read_catalog(&files, &mut problems);
+        // Without readable settings nobody knows whether there is a salt: that is no problem of the policies.
+        let salted = settings.as_ref().is_none_or(|settings| settings.hash_salt.is_some());
+        let built = Built::new().map_err(|problem| BundleError { problems: vec![problem] })?;
+        let read = read_policies(&files, &built, salted, &mut problems);
+        lints.extend(read.lints);
+        let (Some(settings), Some(catalog), true) = (settings, catalog, problems.is_empty()) else {
+            problems.sort();
+            problems.dedup();
+            return Err(BundleError { problems });
+        };
+        lints.extend(misfits(&read.policies, &catalog, &read.places, &built.vocabulary));
+        lints.sort();
+        lints.dedup();
+        Ok(Self::assemble(source.version(), settings, catalog, lints, read.policies, built.vocabulary, &built.actions))
+    }
+
+    fn assemble(
+        version: String,
+        settings: Settings,
+        catalog: Catalog,
+        lints: Vec<Lint>,
+        policies: Vec<Compiled>,
+        vocabulary: Vocabulary,
+        actions: &Entities,
+    ) -> Self {
+        let index = Index::new(policies.iter().map(|one| &one.policy), &vocabulary, actions);
+        let numbers = (0..).zip(&policies).map(|(number, one)| (one.policy.id().clone(), number)).collect();
+        Self {
+            version,
+            settings,
+            catalog,
+            lints,
+            policies,
+            numbers,
+            index,
+            sets: Sets::default(),
+            action_entities: actions.iter().cloned().collect(),
+            vocabulary,
+            authorizer: Authorizer::new(),
+        }
+    }
+
+    /// A bundle of policies that need not be valid: what the laws are tried on.
+    #[cfg(test)]
+    pub(crate) fn of(catalog: Catalog, policies: impl IntoIterator<Item = (String, Turn)>) -> Self {
+        static BUILT: std::sync::LazyLock<Built> = std::sync::LazyLock::new(|| Built::new().unwrap());
+        let compiled = policies.into_iter().enumerate().map(|(number, (text, turn))| {
+            let id = format!("p{number}");
+            let policy = Policy::parse(Some(PolicyId::new(&id)), text).unwrap();
+            Compiled { id, turn, reason: None, policy }
+        });
+        let settings = Settings::of_connection("demo");
+        let vocabulary = BUILT.vocabulary.clone();
+        Self::assemble(String::new(), settings, catalog, Vec::new(), compiled.collect(), vocabulary, &BUILT.actions)
+    }
+}
+
+impl Bundle {
+    /// Names the content: the first 16 hexadecimal digits of a SHA-256 over all files of the bundle.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// What is known of the warehouse.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// What the customer decided besides policies.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What works and is probably not meant, by file and line.
+    pub fn lints(&self) -> &[Lint] {
+        &self.lints
+    }
+
+    /// Every policy's id, in the order of the files.
+    pub fn policy_ids(&self) -> impl Iterator<Item = &str> {
+        self.policies.iter().map(|policy| policy.id.as_str())
+    }
+
+    /// How many policies name neither principal, action nor resource: each is evaluated for every question.
+    pub fn policies_unindexed(&self) -> usize {
+        self.index.unscoped()
+    }
+
+    pub(crate) fn policy(&self, number: u32) -> Option<&Compiled> {
+        self.policies.get(usize::try_from(number).ok()?)
+    }
+
+    pub(crate) fn slice(&self) -> Slice<'_> {
+        Slice::new(&self.vocabulary, &self.catalog, &self.settings.connection)
+    }
+}
+
+impl fmt::Debug for Bundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bundle")
+            .field("version", &self.version)
+            .field("policies", &self.policies.len())
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is built into icegate.
+#[derive(Debug)]
+struct Built {
+    vocabulary: Vocabulary,
+    validator: Validator,
+    actions: Entities,
+}
+
+impl Built {
+    fn new() -> Result<Self, Problem> {
+        let broken = |what: &str, error: String| {
+            file_problem(
+                SCHEMA_FILE,
+                format!("the built-in {what} is broken: {error}"),
+                "report it as a bug of icegate",
+            )
+        };
+        let vocabulary = Vocabulary::new().map_err(|error| broken("vocabulary", error))?;
+        let schema = schema().map_err(|error| broken("schema", error))?;
+        let actions = schema.action_entities().map_err(|error| broken("schema", error.to_string()))?;
+        Ok(Self { vocabulary, validator: Validator::new(schema), actions })
+    }
+}
+
+/// The built-in schema.
+pub(crate) fn schema() -> Result<Schema, String> {
+    Schema::from_cedarschema_str(SCHEMA).map(|(schema, _)| schema).map_err(|error| one_line(&error.to_string()))
+}
+
+fn check_schema(files: &[&SourceFile], problems: &mut Vec<Problem>) {
+    let remedy = "copy `policies/schema.cedarschema` of this version of icegate";
+    let Some(file) = files.iter().find(|file| file.path == SCHEMA_FILE) else {
+        problems.push(file_problem(SCHEMA_FILE, "the file is missing", remedy));
+        return;
+    };
+    if file.text == SCHEMA {
+        return;
+    }
+    let parsed = |text: &str| {
+        let read = SchemaFragment::from_cedarschema_str(text).map(|(schema, _)| schema);
+        read.map_err(|error| Box::new(DetailedError::from(&error)))
+    };
+    match parsed(&file.text) {
+        Err(error) => {
+            let place = Place::of_file(&file.path, &file.text);
+            problems.extend(place.cedar_problems(&error, remedy));
+        }
+        Ok(schema) => {
+            let ours = parsed(SCHEMA).ok().and_then(|schema| schema.to_json_value().ok());
+            if ours.is_none() || schema.to_json_value().ok() != ours {
+                let reason = "the schema is not the one this version of icegate decides with";
+                problems.push(file_problem(SCHEMA_FILE, reason, remedy));
+            }
+        }
+    }
+}
+
+fn read_settings(files: &[&SourceFile], problems: &mut Vec<Problem>, lints: &mut Vec<Lint>) -> Option<Settings> {
+    let Some(file) = files.iter().find(|file| file.path == SETTINGS_FILE) else {
+        let remedy = "write one with at least `connection: <name>`";
+        problems.push(file_problem(SETTINGS_FILE, "the file is missing", remedy));
+        return None;
+    };
+    Settings::read(&file.text, problems, lints)
+}
+
+fn read_catalog(files: &[&SourceFile], problems: &mut Vec<Problem>) -> Option<Catalog> {
+    let catalogs: Vec<_> = files.iter().filter(|file| file.path.starts_with("catalog.")).collect();
+    let remedy = "see the shape of the catalog in README.md";
+    match catalogs.as_slice() {
+        [file] if file.path == "catalog.json" => match serde_json::from_str(&file.text) {
+            Ok(catalog) => Some(catalog),
+            Err(error) => {
+                let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+                problems.push(Problem {
+                    file: file.path.clone(),
+                    line: number(error.line()),
+                    column: number(error.column()),
+                    reason: one_line(&error.to_string()),
+                    remedy: remedy.to_owned(),
+                });
+                None
+            }
+        },
+        [file] => {
+            // A catalog is as large as the warehouse, and comes from whoever writes the policies.
+            let options = serde_saphyr::options! { budget: None };
+            match serde_saphyr::from_str_with_options(&file.text, options) {
+                Ok(catalog) => Some(catalog),
+                Err(error) => {
+                    problems.push(yaml_problem(&file.path, &error, remedy));
+                    None
+                }
+            }
+        }
+        [] => {
+            let remedy = "write one, or `databases: {}` if nothing is catalogued";
+            problems.push(file_problem("catalog.yaml", "there is neither this file nor catalog.json", remedy));
+            None
+        }
+        [..] => {
+            problems.push(file_problem("catalog.json", "catalog.yaml is there too", "keep one of the two"));
+            None
+        }
+    }
+}
+
+/// What was read of all `*.cedar` files.
+#[derive(Default)]
+struct Read {
+    policies: Vec<Compiled>,
+    /// File and line of each policy's first annotation, by its id.
+    places: BTreeMap<String, (String, u32)>,
+    lints: Vec<Lint>,
+}
+
+fn read_policies(files: &[&SourceFile], built: &Built, salted: bool, problems: &mut Vec<Problem>) -> Read {
+    let mut read = Read::default();
+    for file in files.iter().filter(|file| is_policies(&file.path)) {
+        for chunk in source::chunks(&file.text) {
+            let place = Place { file: &file.path, text: &file.text, start: chunk.start };
+            read_policy(&chunk, &place, built, salted, problems, &mut read);
+        }
+    }
+    if read.policies.len() > POLICIES_MAX {
+        let reason =
+            format!("there are {} policies, and {POLICIES_MAX} is the most a bundle may hold", read.policies.len());
+        problems.push(file_problem("*.cedar", reason, "split the bundle by connection"));
+    }
+    read
+}
+
+fn read_policy(
+    chunk: &Chunk<'_>,
+    place: &Place<'_>,
+    built: &Built,
+    salted: bool,
+    problems: &mut Vec<Problem>,
+    read: &mut Read,
+) {
+    let policy = match Policy::parse(None, chunk.text) {
+        Ok(policy) => policy,
+        Err(error) => {
+            let remedy = "write a complete policy that ends in `;`, without template slots";
+            problems.extend(place.cedar_problems(&DetailedError::from(&error), remedy));
+            return;
+        }
+    };
+    let (line, _) = place.line_column(0);
+    let mut found = validate(&policy, place, built, problems);
+    let Some(annotated) = annotation::read(&policy, chunk, place, &built.vocabulary, salted, problems) else { return };
+    let id = annotated.id;
+    if let Some((file, line)) = read.places.get(&id) {
+        let reason = format!("`@id(\"{id}\")` is taken by {file}:{line}");
+        problems.push(place.problem(chunk.annotation("id"), reason, "give every policy an id of its own"));
+        return;
+    }
+    if is_unscoped(&policy) {
+        found.push(
+            "the scope names no principal, action or resource, so the policy is evaluated for every question; name one"
+                .into(),
+        );
+    }
+    read.lints.extend(found.into_iter().map(|message| Lint {
+        policy: Some(id.clone()),
+        file: place.file.to_owned(),
+        line,
+        message,
+    }));
+    read.places.insert(id.clone(), (place.file.to_owned(), line));
+    let policy = policy.new_id(PolicyId::new(&id));
+    read.policies.push(Compiled { id, turn: annotated.turn, reason: annotated.reason, policy });
+}
+
+/// Strict validation of one policy: errors, and warnings that mean it never does what it says, become problems; other
+/// warnings are returned.
+fn validate(policy: &Policy, place: &Place<'_>, built: &Built, problems: &mut Vec<Problem>) -> Vec<String> {
+    let mut lints = Vec::new();
+    let mut set = PolicySet::new();
+    if set.add(policy.clone()).is_err() {
+        problems.push(place.problem(0, "the policy cannot be put in a set", CEDAR_REMEDY));
+        return lints;
+    }
+    let result = built.validator.validate(&set, ValidationMode::Strict);
+    let unnamed = |text: &str| {
+        let text = text.replace("for policy `policy0`, ", "");
+        one_line(&text)
+    };
+    // Cedar repeats itself for every kind of resource; one sentence per place is enough.
+    let mut places = HashSet::new();
+    let mut refuse = |mut error: DetailedError| {
+        if !places.insert(error.source_locations.first().map(|label| label.loc.start)) {
+            return;
+        }
+        error.message = unnamed(&error.message);
+        problems.extend(place.cedar_problems(&error, CEDAR_REMEDY));
+    };
+    let errors: Vec<_> = result.validation_errors().collect();
+    for error in &errors {
+        // What else is wrong says more than that nothing fits any more.
+        if errors.len() > 1 && matches!(error, ValidationError::InvalidActionApplication(_)) {
+            continue;
+        }
+        refuse(DetailedError::from(*error));
+    }
+    for warning in result.validation_warnings() {
+        match warning {
+            ValidationWarning::MixedScriptString(_)
+            | ValidationWarning::MixedScriptIdentifier(_)
+            | ValidationWarning::ConfusableIdentifier(_) => lints.push(unnamed(&warning.to_string())),
+            ValidationWarning::ImpossiblePolicy(_) | ValidationWarning::InvalidActionApplication(_)
+                if !errors.is_empty() => {}
+            // Invisible text that reorders what a reader sees, or a policy that never applies.
+            _ => refuse(DetailedError::from(warning)),
+        }
+    }
+    lints
+}
+
+/// Tagged columns whose type does not fit the mask their tag gets: reading them would be refused, not masked.
+fn misfits(
+    policies: &[Compiled],
+    catalog: &Catalog,
+    places: &BTreeMap<String, (String, u32)>,
+    vocabulary: &Vocabulary,
+) -> Vec<Lint> {
+    use cedar_policy::ResourceConstraint;
+
+    use crate::vocabulary::Type;
+
+    let mut by_tag: HashMap<_, Vec<(&str, &Mask)>> = HashMap::new();
+    for policy in policies {
+        if let (Turn::Mask(mask), ResourceConstraint::In(tag) | ResourceConstraint::IsIn(_, tag)) =
+            (&policy.turn, policy.policy.resource_constraint())
+        {
+            by_tag.entry(tag).or_default().push((&policy.id, mask));
+        }
+    }
+    let mut lints = Vec::new();
+    for (name, relation) in catalog.relations() {
+        for column in &relation.columns {
+            for tag in &column.tags {
+                let Some(masks) = by_tag.get(&vocabulary.uid(Type::Tag, tag)) else { continue };
+                for (policy, mask) in masks.iter().filter(|(_, mask)| !fits(mask, &column.data_type)) {
+                    let (file, line) = places.get(*policy).cloned().unwrap_or_default();
+                    let message = format!(
+                        "`@mask(\"{mask}\")` does not fit `{name}.{}` of type {}; reading it is refused until the tag or \
+                         the mask is changed",
+                        column.name, column.data_type
+                    );
+                    lints.push(Lint { policy: Some((*policy).to_owned()), file, line, message });
+                }
+            }
+        }
+    }
+    lints
+}
+
+/// Whether the mask keeps a value of this type its type.
+fn fits(mask: &Mask, data_type: &str) -> bool {
+    let name = data_type.split(['(', ' ']).next().unwrap_or_default();
+    match mask {
+        Mask::Null | Mask::Redact { .. } => true,
+        Mask::Hash | Mask::Email | Mask::Partial { .. } => matches!(name, "TEXT" | "STRING") || name.contains("CHAR"),
+        Mask::Year => name == "DATE" || name == "DATETIME" || name.starts_with("TIMESTAMP"),
+        Mask::Bucket { .. } => {
+            name.ends_with("INT")
+                || name.starts_with("FLOAT")
+                || matches!(name, "NUMBER" | "DECIMAL" | "DEC" | "NUMERIC" | "INTEGER" | "DOUBLE" | "REAL" | "DECFLOAT")
+        }
+    }
+}
