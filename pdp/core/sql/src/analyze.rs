@@ -1,0 +1,289 @@
+//! From a text to what each of its statements does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use icegate_pdp_model::{
+    Catalog, ColumnName, Facts, Kind, Level, Mask, OutputColumn, SessionContext, StatementAnalysis, Verb,
+};
+use sqlparser::ast::Statement;
+use thiserror::Error;
+
+use crate::{
+    facts,
+    gate::{self, Piece},
+    parse::{self, Places, Unparsed},
+    reader::{Columns, Known, Made, Output, Reader, Request, Site, Stop},
+    rewrite::{self, Unmaskable},
+    stack::{OPERATORS_MAX, on_enough_stack},
+    statement::{After, Draft, Unrewritable},
+};
+
+/// How much text is read at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest text, in bytes.
+    pub bytes_max: usize,
+    /// Most statements in one text.
+    pub statements_max: usize,
+    /// Deepest nesting of expressions and queries.
+    pub depth_max: usize,
+}
+
+impl Default for Limits {
+    /// 256 KiB, 16 statements, 50 levels.
+    fn default() -> Self {
+        Self { bytes_max: 256 * 1024, statements_max: 16, depth_max: 50 }
+    }
+}
+
+/// Why a text was not read at all.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AnalyzeError {
+    /// More bytes than the limit.
+    #[error("the text has {bytes} bytes and the limit is {bytes_max}; split it, or load data from a stage instead")]
+    TooLong {
+        /// Bytes it has.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// More statements than the limit.
+    #[error("the text has {statements} statements and the limit is {statements_max}; send them in several requests")]
+    TooManyStatements {
+        /// Statements it has.
+        statements: usize,
+        /// The limit.
+        statements_max: usize,
+    },
+    /// Nested deeper than the limit.
+    #[error("a statement is nested deeper than {depth_max} levels; use common table expressions instead")]
+    TooDeep {
+        /// The limit.
+        depth_max: usize,
+    },
+    /// More operators in one statement than the limit.
+    #[error(
+        "a statement has {operators} operators and the limit is {operators_max}; use `IN` with a list or a join instead"
+    )]
+    TooManyOperators {
+        /// Operators it has.
+        operators: usize,
+        /// The limit.
+        operators_max: usize,
+    },
+    /// No stack of its own could be had for a deep statement.
+    #[error("no memory to read a deep statement; send it again later")]
+    NoStack,
+}
+
+/// A text and what was read in it.
+#[derive(Debug)]
+pub struct Analyzed<'a> {
+    /// One entry per statement, in their order. A text that could not even be split is one unknown statement.
+    pub statements: Vec<StatementAnalysis>,
+    pub(crate) sql: &'a str,
+    pub(crate) session: SessionContext,
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) limits: Limits,
+    pub(crate) plans: Vec<Plan<'a>>,
+}
+
+/// What rewriting one statement needs to know.
+#[derive(Debug)]
+pub(crate) struct Plan<'a> {
+    pub(crate) known: Vec<Known<'a>>,
+    pub(crate) sites: Vec<Site>,
+    pub(crate) columns_read: Columns,
+    /// Columns read from what earlier statements of the request stored, masked there.
+    pub(crate) through_made: Columns,
+    pub(crate) unmaskable: Option<Unrewritable>,
+    /// Names of the result's columns.
+    pub(crate) labels: Vec<String>,
+}
+
+impl Analyzed<'_> {
+    /// The text with every read of a masked column replaced by a read of the mask's value. Without masks, the
+    /// original text. `hash_salt` is what the `hash` mask is salted with.
+    ///
+    /// # Errors
+    /// When a masked column is read where no mask can stand.
+    pub fn rewrite(&self, masks: &BTreeMap<ColumnName, Mask>, hash_salt: &str) -> Result<String, Unmaskable> {
+        rewrite::rewrite(self, masks, hash_salt)
+    }
+}
+
+/// Reads every statement of a text.
+///
+/// # Errors
+/// When the text is over a limit. SQL that is not understood is no error: it is a statement of level `Unknown`.
+pub fn analyze<'a>(
+    sql: &'a str,
+    session: &SessionContext,
+    catalog: &'a Catalog,
+    limits: &Limits,
+) -> Result<Analyzed<'a>, AnalyzeError> {
+    if sql.len() > limits.bytes_max {
+        return Err(AnalyzeError::TooLong { bytes: sql.len(), bytes_max: limits.bytes_max });
+    }
+    let (statements, plans) = match gate::split(sql) {
+        Err(why) => vec![unknown(why, sql.len())],
+        Ok(pieces) if pieces.is_empty() => vec![unknown("there is no statement in the text".into(), sql.len())],
+        Ok(pieces) => {
+            if pieces.len() > limits.statements_max {
+                let statements = pieces.len();
+                return Err(AnalyzeError::TooManyStatements { statements, statements_max: limits.statements_max });
+            }
+            let operators = pieces.iter().map(|piece| piece.operators).max().unwrap_or_default();
+            if operators > OPERATORS_MAX {
+                return Err(AnalyzeError::TooManyOperators { operators, operators_max: OPERATORS_MAX });
+            }
+            on_enough_stack(&pieces, || read_all(&pieces, session, catalog, limits)).ok_or(AnalyzeError::NoStack)??
+        }
+    }
+    .into_iter()
+    .unzip();
+    Ok(Analyzed { statements, sql, session: session.clone(), catalog, limits: *limits, plans })
+}
+
+type Reading<'a> = (StatementAnalysis, Plan<'a>);
+
+fn read_all<'a>(
+    pieces: &[Piece<'_>],
+    session: &SessionContext,
+    catalog: &'a Catalog,
+    limits: &Limits,
+) -> Result<Vec<Reading<'a>>, AnalyzeError> {
+    let mut session = session.clone();
+    let mut request = Request::default();
+    let mut readings: Vec<Reading<'a>> = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        let bytes = piece.text.len();
+        if readings.last().is_some_and(|(analysis, _)| analysis.level != Level::Understood) {
+            let why = "it follows a statement that is not understood, which may change what its names mean".to_owned();
+            readings.push(unknown(why, bytes));
+            continue;
+        }
+        readings.push(match parse::parse(piece, limits.depth_max) {
+            Ok(statement) => {
+                let places = Places::of(piece);
+                let reader = Reader::new(catalog, session.clone(), &request, limits.depth_max, &places);
+                match read(reader, &statement, bytes) {
+                    Ok((reading, after)) => {
+                        for after in after {
+                            follow(after, &mut session, &mut request);
+                        }
+                        reading
+                    }
+                    Err(Stop(why)) => unknown(why, bytes),
+                }
+            }
+            Err(Unparsed::TooDeep) => return Err(AnalyzeError::TooDeep { depth_max: limits.depth_max }),
+            Err(Unparsed::Because(why)) => unknown(why, bytes),
+        });
+    }
+    Ok(readings)
+}
+
+fn read<'a>(
+    mut reader: Reader<'a, '_>,
+    statement: &Statement,
+    bytes: usize,
+) -> Result<(Reading<'a>, Vec<After>), Stop> {
+    let Draft { kind, output, exports, session_changes, after, unmaskable } = reader.statement(statement)?;
+    let projection = match (&output, kind.verb) {
+        (Some(output), Verb::Select) => project(&reader, output),
+        _ => Vec::new(),
+    };
+    let labels = output.map_or_else(Vec::new, |output| output.columns.into_iter().map(|column| column.name).collect());
+    let objects = reader.take_objects();
+    let analysis = StatementAnalysis {
+        level: Level::Understood,
+        kind,
+        effects: objects.iter().map(|object| object.effect).collect(),
+        objects: objects.into_iter().collect(),
+        columns_read: reader.column_names(&reader.columns_read),
+        projection,
+        exports,
+        unresolved: reader.take_unresolved().into_iter().collect(),
+        why: None,
+        facts: Facts {
+            has_where: facts::has_where(statement),
+            limit: facts::limit(statement),
+            relations: u32::try_from(reader.relations.len()).unwrap_or(u32::MAX),
+            cross_join: reader.cross_join,
+            functions: std::mem::take(&mut reader.functions),
+            bytes: bytes as u64,
+        },
+        session_changes,
+    };
+    let Reader { known, sites, columns_read, through_made, .. } = reader;
+    Ok(((analysis, Plan { known, sites, columns_read, through_made, unmaskable, labels }), after))
+}
+
+fn project(reader: &Reader<'_, '_>, output: &Output) -> Vec<OutputColumn> {
+    let columns = output.columns.iter().zip(1..).map(|(column, ordinal)| {
+        let mut control = column.lineage.control.clone();
+        control.extend(output.rows.iter().copied());
+        OutputColumn {
+            ordinal,
+            name: column.name.clone(),
+            sources: reader.column_names(&column.lineage.sources),
+            control: reader.column_names(&control),
+            transformation: column.lineage.transformation,
+            opaque: column.lineage.opaque || output.open,
+        }
+    });
+    columns.collect()
+}
+
+/// What a statement changed for the ones after it.
+fn follow(after: After, session: &mut SessionContext, request: &mut Request) {
+    match after {
+        After::Made(name, columns) => {
+            request.made.insert(name, Made::Columns(columns));
+        }
+        After::Fed(name, sources) => {
+            if let Some(Made::Columns(columns)) = request.made.get_mut(&name) {
+                for (_, column) in columns {
+                    column.extend(sources.iter().cloned());
+                }
+            }
+        }
+        // What the catalog says of a relation holds; what an earlier statement said of one it made does not.
+        After::Loaded(name) => {
+            request.made.entry(name).and_modify(|made| *made = Made::Unsure);
+        }
+        After::Unsure(name) => {
+            request.made.insert(name, Made::Unsure);
+        }
+        After::UnsureContainer(parts) => {
+            request.unsure.insert(parts);
+        }
+        After::Session(changed) => *session = changed,
+    }
+}
+
+fn unknown<'a>(why: String, bytes: usize) -> Reading<'a> {
+    let analysis = StatementAnalysis {
+        level: Level::Unknown,
+        kind: Kind::of(Verb::Unknown),
+        effects: BTreeSet::new(),
+        objects: Vec::new(),
+        columns_read: BTreeSet::new(),
+        projection: Vec::new(),
+        exports: Vec::new(),
+        unresolved: Vec::new(),
+        why: Some(why),
+        facts: Facts { bytes: bytes as u64, ..Facts::default() },
+        session_changes: Vec::new(),
+    };
+    let plan = Plan {
+        known: Vec::new(),
+        sites: Vec::new(),
+        columns_read: Columns::new(),
+        through_made: Columns::new(),
+        unmaskable: None,
+        labels: Vec::new(),
+    };
+    (analysis, plan)
+}

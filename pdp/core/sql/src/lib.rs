@@ -1,0 +1,57 @@
+//! What does a SQL text do, touch, read and disclose; and what is the same text with its reads masked?
+//!
+//! [`analyze`] reads every statement of a text against a catalog. What is not understood is a statement of level
+//! `Unknown` that says why, and a name that does not resolve is listed: nothing is guessed and nothing is dropped.
+//! [`Analyzed::rewrite`] replaces each read of a masked column by a derived table in the original text and leaves
+//! every other byte alone, or says why it cannot.
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//!
+//! use icegate_pdp_model::{Catalog, CatalogColumn, CatalogRelation, RelationKind, RelationName, SessionContext};
+//! use icegate_pdp_sql::{Limits, analyze};
+//!
+//! let column = |name: &str, data_type: &str| CatalogColumn {
+//!     name: name.into(),
+//!     data_type: data_type.into(),
+//!     nullable: true,
+//!     tags: Default::default(),
+//! };
+//! let customers = CatalogRelation {
+//!     kind: RelationKind::Table,
+//!     definition: None,
+//!     tags: Default::default(),
+//!     columns: vec![column("ID", "NUMBER"), column("EMAIL", "VARCHAR")],
+//! };
+//! let mut catalog = Catalog::default();
+//! catalog.insert(RelationName::new("SALES", "PUBLIC", "CUSTOMERS"), customers)?;
+//! let session = SessionContext { database: Some("SALES".into()), schema: Some("PUBLIC".into()), ..Default::default() };
+//!
+//! let sql = "select id, email from customers c -- all of them";
+//! let analyzed = analyze(sql, &session, &catalog, &Limits::default())?;
+//! assert_eq!(analyzed.statements[0].kind.to_string(), "select");
+//!
+//! let masks = BTreeMap::from([("SALES.PUBLIC.CUSTOMERS.EMAIL".parse()?, "null".parse()?)]);
+//! assert_eq!(
+//!     analyzed.rewrite(&masks, "")?,
+//!     r#"select id, email from (SELECT "ID", CAST(NULL AS VARCHAR) AS "EMAIL" FROM SALES.PUBLIC.CUSTOMERS) c -- all of them"#
+//! );
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod analyze;
+mod expr;
+mod facts;
+mod functions;
+mod gate;
+mod names;
+mod parse;
+mod query;
+mod reader;
+mod rewrite;
+mod scope;
+mod stack;
+mod statement;
+
+pub use analyze::{AnalyzeError, Analyzed, Limits, analyze};
+pub use rewrite::Unmaskable;

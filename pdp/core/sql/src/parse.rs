@@ -1,0 +1,132 @@
+//! One statement's text to its tree, and the proof that the tree holds every word of the text.
+
+use std::{collections::HashMap, ops::Range};
+
+use sqlparser::{
+    ast::{Ident, Statement},
+    dialect::SnowflakeDialect,
+    parser::{Parser, ParserError, ParserOptions},
+    tokenizer::{Location, Span},
+};
+
+use crate::gate::{self, Piece, Token, TokenKind};
+
+/// Why a statement has no tree.
+#[derive(Debug)]
+pub(crate) enum Unparsed {
+    /// Nested deeper than the limit.
+    TooDeep,
+    /// Not read, with the reason.
+    Because(String),
+}
+
+/// The tree of one statement.
+pub(crate) fn parse(piece: &Piece<'_>, depth_max: usize) -> Result<Statement, Unparsed> {
+    let mut statements = parse_text(piece.text, depth_max)?;
+    let (Some(statement), true) = (statements.pop(), statements.is_empty()) else {
+        return Err(Unparsed::Because("the parser and the splitter count different numbers of statements".into()));
+    };
+    account(piece, &statement).map_err(Unparsed::Because)?;
+    Ok(statement)
+}
+
+/// Parses without the proof: for text that was proven or is ours.
+pub(crate) fn parse_text(text: &str, depth_max: usize) -> Result<Vec<Statement>, Unparsed> {
+    // INVARIANT: literals stay as written, so that printing the tree reads back as the same tree.
+    let options = ParserOptions::new().with_unescape(false).with_trailing_commas(true);
+    Parser::new(&SnowflakeDialect)
+        .with_options(options)
+        .with_recursion_limit(depth_max)
+        .try_with_sql(text)
+        .and_then(|mut parser| parser.parse_statements())
+        .map_err(|error| match error {
+            ParserError::RecursionLimitExceeded => Unparsed::TooDeep,
+            // The message may quote the text, and text must not reach logs: only the place is kept.
+            ParserError::TokenizerError(message) | ParserError::ParserError(message) => {
+                let place = message
+                    .rsplit_once(" at ")
+                    .map_or(String::new(), |(_, place)| format!(" at {}", place.to_lowercase()));
+                Unparsed::Because(format!("not read as Snowflake SQL{place}"))
+            }
+        })
+}
+
+/// Words a faithful print may leave out.
+const NOISE: [&str; 13] =
+    ["AS", "INNER", "OUTER", "WORK", "TEMP", "FIRST", "NEXT", "ROW", "ROWS", "ONLY", "COLUMN", "ASC", "TRANSACTION"];
+
+/// Checks that every word, name, number and literal of the text comes back when the tree is printed: what the parser
+/// swallowed or took for something else shows here.
+fn account(piece: &Piece<'_>, statement: &Statement) -> Result<(), String> {
+    let printed = statement.to_string();
+    let printed = gate::tokens(&printed).map_err(|_| "the tree does not print as SQL".to_owned())?;
+    let mut counts: HashMap<(TokenKind, String), usize> = HashMap::with_capacity(printed.len());
+    for token in &printed {
+        if let Some(key) = key(token) {
+            *counts.entry(key).or_default() += 1;
+        }
+    }
+    let grants = matches!(statement, Statement::Grant(_) | Statement::Revoke(_));
+    for token in &piece.tokens {
+        let Some(key) = key(token) else { continue };
+        match counts.get_mut(&key) {
+            Some(count) if *count > 0 => *count -= 1,
+            _ if key.0 == TokenKind::Word && (NOISE.contains(&key.1.as_str()) || grants && key.1 == "TABLE") => {}
+            _ => {
+                let place = token.start.saturating_sub(piece.start);
+                return Err(format!("the parser lost a word at byte {place} of the statement"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn key(token: &Token<'_>) -> Option<(TokenKind, String)> {
+    match token.kind {
+        TokenKind::Word => Some((TokenKind::Word, token.text.to_ascii_uppercase())),
+        TokenKind::Quoted | TokenKind::Text | TokenKind::Number | TokenKind::Variable => {
+            Some((token.kind, token.text.to_owned()))
+        }
+        TokenKind::Symbol => None,
+    }
+}
+
+/// Turns the parser's lines and columns (characters, from 1) of one statement into bytes of the whole text.
+#[derive(Debug)]
+pub(crate) struct Places<'a> {
+    text: &'a str,
+    start: usize,
+    /// Characters before each line.
+    lines: Vec<usize>,
+    /// Byte of each character, and the end; empty when every character is one byte.
+    bytes: Vec<usize>,
+}
+
+impl<'a> Places<'a> {
+    pub(crate) fn of(piece: &Piece<'a>) -> Self {
+        let text = piece.text;
+        let breaks = text.chars().enumerate().filter(|(_, c)| *c == '\n').map(|(at, _)| at + 1);
+        let lines = std::iter::once(0).chain(breaks).collect();
+        let bytes = if text.is_ascii() {
+            Vec::new()
+        } else {
+            text.char_indices().map(|(at, _)| at).chain(std::iter::once(text.len())).collect()
+        };
+        Self { text, start: piece.start, lines, bytes }
+    }
+
+    /// Bytes of this identifier, or nothing when the text there is not it.
+    pub(crate) fn ident(&self, ident: &Ident) -> Option<Range<usize>> {
+        let Span { start, end } = ident.span;
+        let (from, to) = (self.byte(start)?, self.byte(end)?);
+        let text = self.text.get(from..to)?;
+        // INVARIANT: what is cut is what was read; a span that lies is no span.
+        (text == ident.to_string()).then_some(self.start + from..self.start + to)
+    }
+
+    fn byte(&self, place: Location) -> Option<usize> {
+        let line = *self.lines.get(usize::try_from(place.line.checked_sub(1)?).ok()?)?;
+        let at = line + usize::try_from(place.column.checked_sub(1)?).ok()?;
+        if self.bytes.is_empty() { Some(at) } else { self.bytes.get(at).copied() }
+    }
+}

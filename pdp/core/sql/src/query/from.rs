@@ -1,0 +1,435 @@
+//! FROM: relations, joins, table functions.
+
+use icegate_pdp_model::{Effect, ObjectKind};
+use sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Join, JoinConstraint, JoinOperator, ObjectName,
+    TableAlias, TableFactor, TableFunctionArgs, TableSample, TableSampleKind, TableSampleQuantity, TableVersion,
+    TableWithJoins,
+};
+
+use crate::{
+    names,
+    reader::{Columns, Lineage, Made, Output, OutputColumn, Read, Reader, Role, absent, merge, stop},
+    scope::{Ctes, Origin, Scope, Visible, VisibleColumn, decide_rows},
+};
+
+impl Reader<'_, '_> {
+    /// Adds a whole FROM clause to the scope.
+    pub(crate) fn from(
+        &mut self,
+        from: &[TableWithJoins],
+        has_where: bool,
+        scope: &mut Scope<'_>,
+        ctes: &Ctes,
+        rows: &mut Columns,
+    ) -> Read<()> {
+        for (at, table) in from.iter().enumerate() {
+            self.joined(table, scope, ctes, rows)?;
+            if at > 0 && !has_where && !is_lateral(&table.relation) {
+                self.cross_join = true;
+            }
+        }
+        self.contest(scope);
+        Ok(())
+    }
+
+    /// Relations that would answer to the same alias once they are replaced.
+    pub(crate) fn contest(&mut self, scope: &Scope<'_>) {
+        for (at, visible) in scope.visible.iter().enumerate() {
+            let Some(site) = visible.site else { continue };
+            let last = visible.qualifier.last();
+            let twin = scope.visible.iter().enumerate().any(|(other, it)| other != at && it.qualifier.last() == last);
+            if let Some(site) = self.sites.get_mut(site) {
+                site.contested |= twin && !site.aliased;
+            }
+        }
+    }
+
+    pub(crate) fn joined(
+        &mut self,
+        table: &TableWithJoins,
+        scope: &mut Scope<'_>,
+        ctes: &Ctes,
+        rows: &mut Columns,
+    ) -> Read<()> {
+        let TableWithJoins { relation, joins } = table;
+        let first = scope.visible.len();
+        self.factor(relation, scope, ctes, rows)?;
+        for Join { relation, global, join_operator } in joins {
+            absent(*global, "GLOBAL JOIN")?;
+            let right = scope.visible.len();
+            self.factor(relation, scope, ctes, rows)?;
+            self.join(join_operator, is_lateral(relation), first, right, scope, ctes, rows)?;
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one join")]
+    fn join(
+        &mut self,
+        operator: &JoinOperator,
+        lateral: bool,
+        first: usize,
+        right: usize,
+        scope: &mut Scope<'_>,
+        ctes: &Ctes,
+        rows: &mut Columns,
+    ) -> Read<()> {
+        let constraint = match operator {
+            JoinOperator::Join(constraint)
+            | JoinOperator::Inner(constraint)
+            | JoinOperator::Left(constraint)
+            | JoinOperator::LeftOuter(constraint)
+            | JoinOperator::Right(constraint)
+            | JoinOperator::RightOuter(constraint)
+            | JoinOperator::FullOuter(constraint)
+            | JoinOperator::CrossJoin(constraint) => constraint,
+            JoinOperator::AsOf { match_condition, constraint } => {
+                decide_rows(rows, self.expr(match_condition, scope, ctes)?);
+                constraint
+            }
+            JoinOperator::Semi(_) | JoinOperator::LeftSemi(_) | JoinOperator::RightSemi(_) => {
+                return stop("SEMI JOIN is not understood");
+            }
+            JoinOperator::Anti(_) | JoinOperator::LeftAnti(_) | JoinOperator::RightAnti(_) => {
+                return stop("ANTI JOIN is not understood");
+            }
+            JoinOperator::CrossApply | JoinOperator::OuterApply => return stop("APPLY is not understood"),
+            JoinOperator::StraightJoin(_) => return stop("STRAIGHT_JOIN is not understood"),
+            JoinOperator::ArrayJoin | JoinOperator::LeftArrayJoin | JoinOperator::InnerArrayJoin => {
+                return stop("ARRAY JOIN is not understood");
+            }
+        };
+        match constraint {
+            JoinConstraint::On(expr) => decide_rows(rows, self.expr(expr, scope, ctes)?),
+            JoinConstraint::Using(columns) => {
+                for column in columns {
+                    match names::parts(column).as_deref() {
+                        Some([name]) => self.merge_column(name, first, right, scope, rows),
+                        _ => return stop("USING with a qualified column is not understood"),
+                    }
+                }
+            }
+            JoinConstraint::Natural => {
+                if scope.visible.iter().skip(first).any(|visible| visible.open) {
+                    return stop("NATURAL JOIN of a relation that is not catalogued is not understood");
+                }
+                let (left, joined) = scope.visible.split_at(right);
+                let common: Vec<String> = joined
+                    .iter()
+                    .flat_map(|visible| &visible.columns)
+                    .filter(|column| {
+                        left.iter().skip(first).any(|it| it.columns.iter().any(|other| other.name == column.name))
+                    })
+                    .map(|column| column.name.clone())
+                    .collect();
+                for name in common {
+                    self.merge_column(&name, first, right, scope, rows);
+                }
+            }
+            JoinConstraint::None => self.cross_join |= !lateral,
+        }
+        Ok(())
+    }
+
+    /// Reads the column on both sides; `*` shows it once.
+    fn merge_column(&mut self, name: &str, first: usize, right: usize, scope: &mut Scope<'_>, rows: &mut Columns) {
+        let (mut left_found, mut right_found) = (false, false);
+        for at in first..scope.visible.len() {
+            let Some(visible) = scope.visible.get_mut(at) else { continue };
+            let site = visible.site;
+            let found = if at < right { &mut left_found } else { &mut right_found };
+            *found |= visible.open;
+            for column in visible.columns.iter_mut().filter(|column| column.name == name) {
+                *found = true;
+                column.merged |= at >= right;
+                decide_rows(rows, self.origin(&column.origin, site));
+            }
+        }
+        if !(left_found && right_found) {
+            self.miss("column", name);
+        }
+    }
+
+    /// Adds one table factor to the scope.
+    pub(crate) fn factor(
+        &mut self,
+        factor: &TableFactor,
+        scope: &mut Scope<'_>,
+        ctes: &Ctes,
+        rows: &mut Columns,
+    ) -> Read<()> {
+        match factor {
+            TableFactor::Table {
+                name,
+                alias,
+                args,
+                with_hints,
+                version,
+                with_ordinality,
+                partitions,
+                json_path,
+                sample,
+                index_hints,
+            } => {
+                absent(!with_hints.is_empty() || !index_hints.is_empty(), "a table hint")?;
+                absent(*with_ordinality, "WITH ORDINALITY")?;
+                absent(!partitions.is_empty(), "PARTITION")?;
+                absent(json_path.is_some(), "a path after a table name")?;
+                if let Some(TableFunctionArgs { args, settings }) = args {
+                    absent(settings.is_some(), "SETTINGS")?;
+                    absent(version.is_some() || sample.is_some(), "time travel or sampling of a table function")?;
+                    let output = self.table_function(name, args, scope, ctes)?;
+                    return self.add_derived(&output, None, alias.as_ref(), scope, rows);
+                }
+                let site = self.table(name, alias.as_ref(), version.is_some(), scope, ctes, rows)?;
+                let qualified = self.qualified_read(version.as_ref(), sample.as_ref(), scope, ctes, rows)?;
+                if let Some(site) = site.and_then(|site| self.sites.get_mut(site)) {
+                    site.qualified = qualified;
+                }
+                Ok(())
+            }
+            TableFactor::Derived { lateral, subquery, alias, sample } => {
+                let output = if *lateral {
+                    self.query(subquery, Some(scope), ctes)?
+                } else {
+                    self.query(subquery, scope.parent, ctes)?
+                };
+                self.qualified_read(None, sample.as_ref(), scope, ctes, rows)?;
+                self.add_derived(&output, None, alias.as_ref(), scope, rows)
+            }
+            TableFactor::TableFunction { expr, alias } => {
+                let output = match expr {
+                    Expr::Function(Function { name, args: FunctionArguments::List(list), .. })
+                        if list.clauses.is_empty() =>
+                    {
+                        self.table_function(name, &list.args, scope, ctes)?
+                    }
+                    _ => {
+                        self.miss("table", "TABLE(…) of something that is not a known table function");
+                        open_output()
+                    }
+                };
+                self.add_derived(&output, None, alias.as_ref(), scope, rows)
+            }
+            TableFactor::Function { lateral: _, name, args, with_ordinality, alias } => {
+                absent(*with_ordinality, "WITH ORDINALITY")?;
+                let output = self.table_function(name, args, scope, ctes)?;
+                self.add_derived(&output, None, alias.as_ref(), scope, rows)
+            }
+            TableFactor::NestedJoin { table_with_joins, alias } => {
+                absent(alias.is_some(), "an alias of joined relations")?;
+                self.joined(table_with_joins, scope, ctes, rows)
+            }
+            TableFactor::Pivot { .. } => stop("PIVOT is not understood"),
+            TableFactor::Unpivot { .. } | TableFactor::UnpivotExpr { .. } => stop("UNPIVOT is not understood"),
+            TableFactor::MatchRecognize { .. } => stop("MATCH_RECOGNIZE is not understood"),
+            TableFactor::UNNEST { .. } => stop("UNNEST is not understood"),
+            TableFactor::JsonTable { .. } | TableFactor::OpenJsonTable { .. } => stop("JSON_TABLE is not understood"),
+            TableFactor::XmlTable { .. } => stop("XMLTABLE is not understood"),
+            TableFactor::SemanticView { .. } => stop("SEMANTIC_VIEW is not understood"),
+        }
+    }
+
+    /// Time travel and sampling: what their arguments read, and the word for them.
+    fn qualified_read(
+        &mut self,
+        version: Option<&TableVersion>,
+        sample: Option<&TableSampleKind>,
+        scope: &Scope<'_>,
+        ctes: &Ctes,
+        rows: &mut Columns,
+    ) -> Read<Option<&'static str>> {
+        let outside = Scope::inside(scope.parent);
+        let mut exprs: Vec<&Expr> = Vec::new();
+        match version {
+            None => {}
+            Some(
+                TableVersion::ForSystemTimeAsOf(_) | TableVersion::TimestampAsOf(_) | TableVersion::VersionAsOf(_),
+            ) => {
+                return stop("time travel with AS OF is not understood");
+            }
+            Some(TableVersion::Function(expr)) => exprs.push(expr),
+            Some(TableVersion::Changes { changes, at, end }) => exprs.extend([changes, at].into_iter().chain(end)),
+        }
+        for expr in exprs {
+            // `AT(TIMESTAMP => …)`: the word is no function, its arguments are expressions.
+            let Expr::Function(Function { args: FunctionArguments::List(list), .. }) = expr else {
+                return stop("this form of time travel is not understood");
+            };
+            for arg in &list.args {
+                match arg {
+                    FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), operator: _ } => {
+                        if !name.value.eq_ignore_ascii_case("information") {
+                            decide_rows(rows, self.expr(value, &outside, ctes)?);
+                        }
+                    }
+                    FunctionArg::Named { .. } | FunctionArg::ExprNamed { .. } | FunctionArg::Unnamed(_) => {
+                        return stop("this form of time travel is not understood");
+                    }
+                }
+            }
+        }
+        if let Some(TableSampleKind::BeforeTableAlias(sample) | TableSampleKind::AfterTableAlias(sample)) = sample {
+            let TableSample { modifier: _, name: _, quantity, seed: _, bucket, offset } = &**sample;
+            absent(bucket.is_some() || offset.is_some(), "SAMPLE with BUCKET or OFFSET")?;
+            if let Some(TableSampleQuantity { parenthesized: _, value, unit: _ }) = quantity {
+                decide_rows(rows, self.expr(value, &outside, ctes)?);
+            }
+        }
+        Ok(match (version, sample) {
+            (Some(_), _) => Some("time travel"),
+            (None, Some(_)) => Some("SAMPLE"),
+            (None, None) => None,
+        })
+    }
+
+    /// Adds a table, view or CTE; gives its site when it is catalogued.
+    fn table(
+        &mut self,
+        name: &ObjectName,
+        alias: Option<&TableAlias>,
+        travels: bool,
+        scope: &mut Scope<'_>,
+        ctes: &Ctes,
+        rows: &mut Columns,
+    ) -> Read<Option<usize>> {
+        if let Some([single]) = names::parts(name).as_deref()
+            && !travels
+            && let Some(output) = ctes.get(single)
+        {
+            self.add_derived(&output, Some(single.clone()), alias, scope, rows)?;
+            return Ok(None);
+        }
+        let visible = self.relation(name, alias, Role::Source)?;
+        let site = visible.site;
+        if let Some(view) =
+            site.and_then(|site| self.known.get(self.sites.get(site)?.known)).and_then(|known| known.view.clone())
+        {
+            // Which rows a view has is decided by its own text, read or not.
+            self.columns_read.extend(view.rows.iter().copied());
+            rows.extend(view.rows.iter().copied());
+        }
+        scope.visible.push(visible);
+        Ok(site)
+    }
+
+    /// A relation by name, as catalogued or as made earlier in the request.
+    pub(crate) fn relation(&mut self, name: &ObjectName, alias: Option<&TableAlias>, role: Role) -> Read<Visible> {
+        let unknown = |columns| Visible { qualifier: Vec::new(), columns, site: None, open: true, silent: false };
+        let Some(full) = names::relation(name, &self.session) else {
+            self.miss("relation", describe(name));
+            let mut visible = unknown(Vec::new());
+            visible.qualifier = names::parts(name).unwrap_or_default();
+            self.rename(&mut visible, alias)?;
+            return Ok(visible);
+        };
+        if role != Role::Target {
+            self.relations.insert(full.clone());
+            self.touch_relation(&full, ObjectKind::Table, Effect::Read);
+        }
+        let mut visible = match (self.request.made(&full), self.catalog.relation(&full)) {
+            (Some(Made::Columns(columns)), _) => {
+                let mut made = Vec::with_capacity(columns.len());
+                for (name, sources) in &columns {
+                    let lineage = Lineage { sources: self.column_ids(sources), ..Lineage::none() };
+                    made.push(VisibleColumn { name: name.clone(), origin: Origin::Made(lineage), merged: false });
+                }
+                Visible { open: false, ..unknown(made) }
+            }
+            // Writing needs no columns to be known; reading one of them would.
+            (Some(Made::Unsure), _) if role == Role::Target => Visible { silent: true, ..unknown(Vec::new()) },
+            (Some(Made::Unsure), _) => {
+                self.miss("relation", format_args!("{full}: it was changed earlier in the same request"));
+                unknown(Vec::new())
+            }
+            (None, Some(entry)) => {
+                let known = self.know(&full, entry);
+                let columns = entry.columns.iter().enumerate().map(|(column, it)| VisibleColumn {
+                    name: it.name.clone(),
+                    origin: Origin::Catalogued { known, column },
+                    merged: false,
+                });
+                let columns = columns.collect();
+                let site = self.site(known, role, name, alias.is_some());
+                Visible { site: Some(site), open: false, ..unknown(columns) }
+            }
+            (None, None) => {
+                self.miss("relation", &full);
+                unknown(Vec::new())
+            }
+        };
+        visible.qualifier = vec![full.database, full.schema, full.name];
+        self.rename(&mut visible, alias)?;
+        Ok(visible)
+    }
+
+    pub(crate) fn add_derived(
+        &mut self,
+        output: &Output,
+        name: Option<String>,
+        alias: Option<&TableAlias>,
+        scope: &mut Scope<'_>,
+        rows: &mut Columns,
+    ) -> Read<()> {
+        merge(rows, output.rows.clone());
+        let visible = self.derived(output, name, alias)?;
+        scope.visible.push(visible);
+        Ok(())
+    }
+
+    /// A table function: a few are known, the rest do not resolve.
+    fn table_function(
+        &mut self,
+        name: &ObjectName,
+        args: &[FunctionArg],
+        scope: &Scope<'_>,
+        ctes: &Ctes,
+    ) -> Read<Output> {
+        let mut input = Lineage::none();
+        for arg in args {
+            input.add(self.argument(arg, None, scope, ctes)?);
+        }
+        let parts = names::parts(name).unwrap_or_default();
+        let function = match parts.as_slice() {
+            [single] => single.clone(),
+            _ => String::new(),
+        };
+        let columns: &[&str] = match function.as_str() {
+            "FLATTEN" => &["SEQ", "KEY", "PATH", "INDEX", "VALUE", "THIS"],
+            "SPLIT_TO_TABLE" | "STRTOK_SPLIT_TO_TABLE" => &["SEQ", "INDEX", "VALUE"],
+            "GENERATOR" => &[],
+            _ => {
+                self.miss("function", describe(name));
+                return Ok(open_output());
+            }
+        };
+        self.functions.insert(function);
+        let rows = input.clone().all();
+        let input = input.computed();
+        let columns =
+            columns.iter().map(|&name| OutputColumn { name: name.to_owned(), lineage: input.clone() }).collect();
+        Ok(Output { columns, rows, open: false })
+    }
+}
+
+fn is_lateral(factor: &TableFactor) -> bool {
+    match factor {
+        TableFactor::Derived { lateral, .. } => *lateral,
+        TableFactor::Table { args, .. } => args.is_some(),
+        TableFactor::TableFunction { .. } | TableFactor::Function { .. } => true,
+        _ => false,
+    }
+}
+
+fn open_output() -> Output {
+    Output { columns: Vec::new(), rows: Columns::new(), open: true }
+}
+
+/// A name that has no full form, as written.
+pub(crate) fn describe(name: &ObjectName) -> String {
+    match names::parts(name) {
+        Some(parts) => parts.join("."),
+        None => name.to_string(),
+    }
+}

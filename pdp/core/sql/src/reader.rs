@@ -1,0 +1,469 @@
+//! What reading one statement gathers: relations met, columns read, names that do not resolve.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::Range,
+    sync::Arc,
+};
+
+use icegate_pdp_model::{
+    Catalog, CatalogRelation, ColumnName, Effect, ObjectAccess, ObjectKind, ObjectName, RelationKind, RelationName,
+    SessionContext, Transformation,
+};
+use sqlparser::ast::{self, Ident};
+
+use crate::{
+    gate::{self, Piece},
+    parse::{self, Places},
+    scope::Ctes,
+    stack::{OPERATORS_MAX, on_enough_stack},
+};
+
+/// What stopped the reading; the statement is unknown then.
+#[derive(Debug)]
+pub(crate) struct Stop(pub(crate) String);
+
+pub(crate) type Read<T> = Result<T, Stop>;
+
+/// Stops because of a construct that is not understood.
+pub(crate) fn stop<T>(why: impl Into<String>) -> Read<T> {
+    Err(Stop(why.into()))
+}
+
+/// Stops when a part that must be absent is there.
+pub(crate) fn absent(present: bool, what: &str) -> Read<()> {
+    if present { stop(format!("{what} is not understood")) } else { Ok(()) }
+}
+
+/// A column of a catalogued relation, by its places in the reader's tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ColumnId {
+    pub(crate) relation: usize,
+    pub(crate) column: usize,
+}
+
+pub(crate) type Columns = BTreeSet<ColumnId>;
+
+/// Where a value comes from.
+#[derive(Debug, Clone)]
+pub(crate) struct Lineage {
+    pub(crate) sources: Columns,
+    pub(crate) control: Columns,
+    pub(crate) transformation: Transformation,
+    pub(crate) opaque: bool,
+}
+
+impl Lineage {
+    /// A constant.
+    pub(crate) fn none() -> Self {
+        Self {
+            sources: Columns::new(),
+            control: Columns::new(),
+            transformation: Transformation::Transformation,
+            opaque: false,
+        }
+    }
+
+    /// From somewhere that is not known.
+    pub(crate) fn opaque() -> Self {
+        Self { opaque: true, ..Self::none() }
+    }
+
+    /// Adds another value it is computed from.
+    pub(crate) fn add(&mut self, other: Self) {
+        merge(&mut self.sources, other.sources);
+        merge(&mut self.control, other.control);
+        self.transformation = self.transformation.max(other.transformation);
+        self.opaque |= other.opaque;
+    }
+
+    /// Adds a value that only decides.
+    pub(crate) fn decide(&mut self, other: Self) {
+        merge(&mut self.control, other.sources);
+        merge(&mut self.control, other.control);
+        self.opaque |= other.opaque;
+    }
+
+    /// No longer the bare column.
+    #[must_use]
+    pub(crate) fn computed(mut self) -> Self {
+        self.transformation = self.transformation.max(Transformation::Transformation);
+        self
+    }
+
+    /// Every column that has any influence.
+    pub(crate) fn all(self) -> Columns {
+        let mut all = self.sources;
+        merge(&mut all, self.control);
+        all
+    }
+}
+
+/// Union that moves the smaller set.
+pub(crate) fn merge(into: &mut Columns, mut from: Columns) {
+    if into.len() < from.len() {
+        std::mem::swap(into, &mut from);
+    }
+    into.extend(from);
+}
+
+/// Columns of a query's result.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Output {
+    pub(crate) columns: Vec<OutputColumn>,
+    /// Columns that decided which rows there are.
+    pub(crate) rows: Columns,
+    /// There may be more columns than are listed.
+    pub(crate) open: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct OutputColumn {
+    pub(crate) name: String,
+    pub(crate) lineage: Lineage,
+}
+
+/// A catalogued relation met while reading.
+#[derive(Debug)]
+pub(crate) struct Known<'a> {
+    pub(crate) name: RelationName,
+    pub(crate) entry: &'a CatalogRelation,
+    /// For views: their output by position, in the order of the catalog's columns.
+    pub(crate) view: Option<Arc<Output>>,
+}
+
+/// What a reference to a relation is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Rows are read; it can be replaced by a query.
+    Source,
+    /// Rows are read whole, and only a name can stand there, but a query in parentheses may.
+    Unload,
+    /// Rows are copied whole, and only a name can stand there.
+    Clone,
+    /// Rows are written.
+    Target,
+}
+
+/// One place in the text where a catalogued relation is named.
+#[derive(Debug, Clone)]
+pub(crate) struct Site {
+    pub(crate) known: usize,
+    pub(crate) role: Role,
+    /// Columns whose values are read.
+    pub(crate) used: BTreeSet<usize>,
+    /// Columns whose names must be there though nothing reads them.
+    pub(crate) kept: BTreeSet<usize>,
+    /// Bytes of the whole name; `None` when it is not in this text or its span was not sure.
+    pub(crate) name: Option<Range<usize>>,
+    /// Last identifier of the name as written.
+    pub(crate) last: String,
+    pub(crate) aliased: bool,
+    /// Time travel, sampling: they belong to the table itself.
+    pub(crate) qualified: Option<&'static str>,
+    /// Bytes to cut from `schema.t.c` once `t` is an alias; `None` in it: the place was not sure.
+    pub(crate) prefixes: Vec<Option<Range<usize>>>,
+    /// Another relation of the same scope has the same last name.
+    pub(crate) contested: bool,
+}
+
+/// A relation made earlier in the same request.
+#[derive(Debug, Clone)]
+pub(crate) enum Made {
+    /// Its columns and where their values come from.
+    Columns(Vec<(String, MadeSources)>),
+    /// Something happened to it that makes its columns unsure.
+    Unsure,
+}
+
+/// Sources of a made column, by full name, since each statement has its own numbering.
+pub(crate) type MadeSources = BTreeSet<ColumnName>;
+
+/// What earlier statements of a request did to names.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Request {
+    pub(crate) made: HashMap<RelationName, Made>,
+    /// Databases and schemas (one or two parts) that were renamed, dropped or replaced.
+    pub(crate) unsure: BTreeSet<Vec<String>>,
+}
+
+impl Request {
+    /// What is known of a relation from earlier statements; `None` when the catalog still holds.
+    pub(crate) fn made(&self, name: &RelationName) -> Option<Made> {
+        let container = |parts: &[&str]| {
+            self.unsure.iter().any(|unsure| unsure.iter().map(String::as_str).eq(parts.iter().copied()))
+        };
+        if container(&[&name.database]) || container(&[&name.database, &name.schema]) {
+            return Some(Made::Unsure);
+        }
+        self.made.get(name).cloned()
+    }
+}
+
+/// Reads one statement.
+#[derive(Debug)]
+pub(crate) struct Reader<'a, 'r> {
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) session: SessionContext,
+    pub(crate) request: &'r Request,
+    pub(crate) depth_max: usize,
+    /// `None` while a view's own text is read.
+    pub(crate) places: Option<&'r Places<'r>>,
+    pub(crate) known: Vec<Known<'a>>,
+    by_name: HashMap<RelationName, usize>,
+    pub(crate) sites: Vec<Site>,
+    pub(crate) columns_read: Columns,
+    objects: BTreeSet<ObjectAccess>,
+    unresolved: BTreeSet<String>,
+    pub(crate) functions: BTreeSet<String>,
+    /// Relations read, catalogued or not.
+    pub(crate) relations: BTreeSet<RelationName>,
+    pub(crate) cross_join: bool,
+    /// Views being expanded, outermost first.
+    pub(crate) expanding: Vec<RelationName>,
+    /// Columns whose values were read from relations made earlier in the request.
+    pub(crate) through_made: Columns,
+}
+
+impl<'a, 'r> Reader<'a, 'r> {
+    pub(crate) fn new(
+        catalog: &'a Catalog,
+        session: SessionContext,
+        request: &'r Request,
+        depth_max: usize,
+        places: &'r Places<'r>,
+    ) -> Self {
+        Self {
+            catalog,
+            session,
+            request,
+            depth_max,
+            places: Some(places),
+            known: Vec::new(),
+            by_name: HashMap::new(),
+            sites: Vec::new(),
+            columns_read: Columns::new(),
+            objects: BTreeSet::new(),
+            unresolved: BTreeSet::new(),
+            functions: BTreeSet::new(),
+            relations: BTreeSet::new(),
+            cross_join: false,
+            expanding: Vec::new(),
+            through_made: Columns::new(),
+        }
+    }
+
+    /// Notes an object and what is done to it.
+    pub(crate) fn touch(&mut self, kind: ObjectKind, name: ObjectName, effect: Effect) {
+        self.objects.insert(ObjectAccess { kind, name, effect });
+    }
+
+    /// Notes a relation and what is done to it; the catalog says whether it is a view.
+    pub(crate) fn touch_relation(&mut self, name: &RelationName, otherwise: ObjectKind, effect: Effect) {
+        let kind = match self.catalog.relation(name).map(|entry| entry.kind) {
+            Some(RelationKind::Table) => ObjectKind::Table,
+            Some(RelationKind::View) => ObjectKind::View,
+            None => otherwise,
+        };
+        self.touch(kind, ObjectName::from(name), effect);
+    }
+
+    /// Notes a name that does not resolve.
+    pub(crate) fn miss(&mut self, what: &str, name: impl std::fmt::Display) {
+        self.unresolved.insert(format!("{what} {name}"));
+    }
+
+    pub(crate) fn take_objects(&mut self) -> BTreeSet<ObjectAccess> {
+        std::mem::take(&mut self.objects)
+    }
+
+    pub(crate) fn take_unresolved(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.unresolved)
+    }
+
+    /// Runs `work` with nothing gathered yet, and gives back what it gathered besides its result.
+    pub(crate) fn apart<T>(
+        &mut self,
+        session: SessionContext,
+        work: impl FnOnce(&mut Self) -> T,
+    ) -> (T, BTreeSet<String>) {
+        let outer_session = std::mem::replace(&mut self.session, session);
+        let sites = std::mem::take(&mut self.sites);
+        let columns_read = std::mem::take(&mut self.columns_read);
+        let objects = std::mem::take(&mut self.objects);
+        let unresolved = std::mem::take(&mut self.unresolved);
+        let functions = std::mem::take(&mut self.functions);
+        let relations = std::mem::take(&mut self.relations);
+        let (cross_join, places) = (self.cross_join, self.places.take());
+        let result = work(self);
+        let missed = std::mem::replace(&mut self.unresolved, unresolved);
+        self.session = outer_session;
+        self.sites = sites;
+        self.columns_read = columns_read;
+        self.objects = objects;
+        self.functions = functions;
+        self.relations = relations;
+        self.cross_join = cross_join;
+        self.places = places;
+        (result, missed)
+    }
+
+    /// The number of a catalogued relation.
+    pub(crate) fn know(&mut self, name: &RelationName, entry: &'a CatalogRelation) -> usize {
+        if let Some(&known) = self.by_name.get(name) {
+            return known;
+        }
+        let view = match entry.kind {
+            RelationKind::Table => None,
+            RelationKind::View => Some(Arc::new(self.expand(name, entry))),
+        };
+        // Expanding may have met the same relation; the first number stands.
+        if let Some(&known) = self.by_name.get(name) {
+            return known;
+        }
+        let known = self.known.len();
+        self.by_name.insert(name.clone(), known);
+        self.known.push(Known { name: name.clone(), entry, view });
+        known
+    }
+
+    /// A new place where `known` is named.
+    pub(crate) fn site(&mut self, known: usize, role: Role, name: &ast::ObjectName, aliased: bool) -> usize {
+        let idents = crate::names::idents(name).unwrap_or_default();
+        let last = idents.last().map(ToString::to_string).unwrap_or_default();
+        let span = self.span(&idents);
+        self.sites.push(Site {
+            known,
+            role,
+            used: BTreeSet::new(),
+            kept: BTreeSet::new(),
+            name: span,
+            last,
+            aliased,
+            qualified: None,
+            prefixes: Vec::new(),
+            contested: false,
+        });
+        self.sites.len() - 1
+    }
+
+    /// Bytes from the first identifier to the last.
+    pub(crate) fn span(&self, idents: &[&Ident]) -> Option<Range<usize>> {
+        let places = self.places?;
+        let first = places.ident(idents.first()?)?;
+        let last = places.ident(idents.last()?)?;
+        Some(first.start..last.end)
+    }
+
+    /// Marks a column as read, through its site when it has one, and says where its values come from.
+    pub(crate) fn read(&mut self, known: usize, column: usize, site: Option<usize>) -> Lineage {
+        if let Some(site) = site.and_then(|site| self.sites.get_mut(site)) {
+            site.used.insert(column);
+        }
+        let id = ColumnId { relation: known, column };
+        let mut lineage = Lineage {
+            sources: Columns::from([id]),
+            control: Columns::new(),
+            transformation: Transformation::Identity,
+            opaque: false,
+        };
+        let view = self.known.get(known).and_then(|known| known.view.clone());
+        if let Some(view) = view {
+            if let Some(column) = view.columns.get(column) {
+                lineage.sources.extend(column.lineage.sources.iter().copied());
+                lineage.control.extend(column.lineage.control.iter().copied());
+                lineage.opaque |= column.lineage.opaque;
+                lineage.transformation = column.lineage.transformation;
+            }
+            lineage.control.extend(view.rows.iter().copied());
+        }
+        self.columns_read.extend(lineage.sources.iter().copied());
+        self.columns_read.extend(lineage.control.iter().copied());
+        lineage
+    }
+
+    /// The full name of a column.
+    pub(crate) fn column_name(&self, id: ColumnId) -> Option<ColumnName> {
+        let known = self.known.get(id.relation)?;
+        let column = known.entry.columns.get(id.column)?;
+        Some(ColumnName::new(known.name.clone(), column.name.clone()))
+    }
+
+    pub(crate) fn column_names(&self, ids: &Columns) -> BTreeSet<ColumnName> {
+        ids.iter().filter_map(|&id| self.column_name(id)).collect()
+    }
+
+    /// Numbers of columns given by full name.
+    pub(crate) fn column_ids(&mut self, names: &BTreeSet<ColumnName>) -> Columns {
+        let mut ids = Columns::new();
+        for name in names {
+            let Some(entry) = self.catalog.relation(&name.relation) else { continue };
+            let relation = self.know(&name.relation, entry);
+            if let Some(column) = entry.columns.iter().position(|column| column.name == name.column) {
+                ids.insert(ColumnId { relation, column });
+            }
+        }
+        ids
+    }
+
+    /// Reads a view's own text and says where its columns come from.
+    fn expand(&mut self, name: &RelationName, entry: &'a CatalogRelation) -> Output {
+        let opaque = || Output {
+            columns: entry
+                .columns
+                .iter()
+                .map(|c| OutputColumn { name: c.name.clone(), lineage: Lineage::opaque() })
+                .collect(),
+            rows: Columns::new(),
+            open: false,
+        };
+        if self.expanding.contains(name) || self.expanding.len() >= self.depth_max {
+            self.miss("view", format_args!("{name}: it is defined by itself"));
+            return opaque();
+        }
+        let session = SessionContext {
+            database: Some(name.database.clone()),
+            schema: Some(name.schema.clone()),
+            role: None,
+            warehouse: None,
+        };
+        let pieces = entry.definition.as_deref().and_then(|text| gate::split(text).ok()).unwrap_or_default();
+        self.expanding.push(name.clone());
+        let read = on_enough_stack(&pieces, || {
+            let query = definition(&pieces, self.depth_max)?;
+            Some(self.apart(session, |reader| reader.query(&query, None, &Ctes::default())))
+        });
+        self.expanding.pop();
+        let Some(Some((output, missed))) = read else {
+            self.miss("view", format_args!("{name}: its text in the catalog is not read"));
+            return opaque();
+        };
+        for missing in missed {
+            self.miss("view", format_args!("{name}: {missing}"));
+        }
+        match output {
+            Ok(output) if !output.open && output.columns.len() == entry.columns.len() => output,
+            Ok(_) => {
+                self.miss("view", format_args!("{name}: the catalog lists other columns than its text gives"));
+                opaque()
+            }
+            Err(Stop(why)) => {
+                self.miss("view", format_args!("{name}: {why}"));
+                opaque()
+            }
+        }
+    }
+}
+
+/// The query in a view's text, with or without `CREATE VIEW … AS`.
+fn definition(pieces: &[Piece<'_>], depth_max: usize) -> Option<Box<ast::Query>> {
+    let [piece] = pieces else { return None };
+    if piece.operators > OPERATORS_MAX {
+        return None;
+    }
+    match parse::parse(piece, depth_max).ok()? {
+        ast::Statement::Query(query) => Some(query),
+        ast::Statement::CreateView(view) => Some(view.query),
+        _ => None,
+    }
+}

@@ -1,0 +1,312 @@
+//! Masks at the source: each read of a masked column becomes a read of a derived table, spliced into the text.
+
+mod masks;
+mod splice;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use icegate_pdp_model::{CatalogColumn, ColumnName, Mask, RelationName, Transformation};
+use thiserror::Error;
+
+use crate::{
+    analyze::{Analyzed, Limits, Plan, analyze},
+    reader::{ColumnId, Known, Output, Role, Site},
+    rewrite::splice::Splice,
+    statement::Unrewritable,
+};
+
+/// Why a masked column's read cannot be masked. Each message is a full sentence that says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Unmaskable {
+    /// The statement writes to the relation and reads the column there.
+    #[error(
+        "Column `{column}` is masked for you and this statement reads it in the table it writes to; write without reading it, or ask for clearance."
+    )]
+    Target {
+        /// The masked column.
+        column: ColumnName,
+    },
+    /// A view would be stored over masked reads.
+    #[error(
+        "Column `{column}` is masked for you, and a view that reads it would serve others; create the view without it, or ask someone who is cleared."
+    )]
+    View {
+        /// The masked column.
+        column: ColumnName,
+    },
+    /// CLONE copies rows as they are stored.
+    #[error("Column `{column}` is masked for you and CLONE copies stored rows; use CREATE TABLE … AS SELECT instead.")]
+    Copy {
+        /// The masked column.
+        column: ColumnName,
+    },
+    /// Time travel or sampling of the relation itself.
+    #[error(
+        "Column `{column}` is masked for you and cannot be masked together with {what} of `{}`; leave {what} out, or leave the column out.",
+        .column.relation
+    )]
+    Qualified {
+        /// The masked column.
+        column: ColumnName,
+        /// The clause.
+        what: &'static str,
+    },
+    /// A view computes a column, or its rows, from a masked column.
+    #[error(
+        "Column `{column}` is masked for you and view `{view}` computes from it; read the table itself, or ask for a view column that is masked by policy."
+    )]
+    ThroughView {
+        /// The masked column underneath.
+        column: ColumnName,
+        /// The view.
+        view: Box<RelationName>,
+    },
+    /// The mask does not fit the column's type.
+    #[error(
+        "Column `{column}` is masked for you with `{mask}`, which does not fit its type {data_type}; leave the column out and tell the policy's owner."
+    )]
+    Type {
+        /// The masked column.
+        column: ColumnName,
+        /// The mask.
+        mask: Box<Mask>,
+        /// The column's type.
+        data_type: Box<str>,
+    },
+    /// The hash mask has no usable salt.
+    #[error(
+        "Column `{column}` is masked for you with `hash`, and no salt for it is configured; leave the column out and tell the policy's owner to set `hash_salt`."
+    )]
+    Salt {
+        /// The masked column.
+        column: ColumnName,
+    },
+    /// Two relations of one query would get the same alias.
+    #[error(
+        "Column `{column}` is masked for you and another relation of the query is also called `{name}`; give both an alias."
+    )]
+    SameName {
+        /// The masked column.
+        column: ColumnName,
+        /// The name they share.
+        name: String,
+    },
+    /// Snowflake names a result column without an alias by its text, which would show the mask.
+    #[error(
+        "Column `{column}` is masked for you and read inside a result column that has no name of its own; name that result column with AS."
+    )]
+    Unnamed {
+        /// The masked column.
+        column: ColumnName,
+    },
+    /// The place of the read in the text is not sure, or the rewritten text did not read as intended.
+    #[error(
+        "Column `{column}` is masked for you and this form of reading it cannot be masked; read it in a plain SELECT, or leave it out."
+    )]
+    Form {
+        /// The masked column.
+        column: ColumnName,
+    },
+}
+
+/// Masks each read, then proves that the new text does what the old one did.
+pub(crate) fn rewrite(
+    analyzed: &Analyzed<'_>,
+    masks: &BTreeMap<ColumnName, Mask>,
+    hash_salt: &str,
+) -> Result<String, Unmaskable> {
+    let mut splices = Vec::new();
+    let mut first = None;
+    let mut replaced = BTreeSet::new();
+    for plan in &analyzed.plans {
+        for site in &plan.sites {
+            let Some(known) = plan.known.get(site.known) else { continue };
+            let masked = masked_at(plan, known, site, masks)?;
+            if let Some(column) = masked.keys().next().and_then(|&column| column_at(known, column)) {
+                refuse(plan, known, site, &column)?;
+                splice_site(known, site, &masked, hash_salt, &column, &mut splices)?;
+                replaced.extend(masked.keys().flat_map(|&column| under(plan, known, column)));
+                first.get_or_insert(column);
+            }
+        }
+        covered(plan, masks)?;
+    }
+    let Some(first) = first else { return Ok(analyzed.sql.to_owned()) };
+    let text = splice::apply(analyzed.sql, &mut splices).ok_or_else(|| Unmaskable::Form { column: first.clone() })?;
+    prove(analyzed, &splices, &replaced, &text, first)?;
+    Ok(text)
+}
+
+fn column_at(known: &Known<'_>, column: usize) -> Option<ColumnName> {
+    Some(ColumnName::new(known.name.clone(), known.entry.columns.get(column)?.name.clone()))
+}
+
+/// A column and, for a view, what it comes from: a mask may read none of it any more.
+fn under(plan: &Plan<'_>, known: &Known<'_>, column: usize) -> BTreeSet<ColumnName> {
+    let lineage = known.view.as_ref().and_then(|view| view.columns.get(column)).map(|column| &column.lineage);
+    let ids = lineage.iter().flat_map(|lineage| lineage.sources.union(&lineage.control));
+    let names = ids.filter_map(|id| column_at(plan.known.get(id.relation)?, id.column));
+    names.chain(column_at(known, column)).collect()
+}
+
+/// The masks of the columns a site reads; for a view also the masks of what the columns come from.
+fn masked_at<'m>(
+    plan: &Plan<'_>,
+    known: &Known<'_>,
+    site: &Site,
+    masks: &'m BTreeMap<ColumnName, Mask>,
+) -> Result<BTreeMap<usize, Mask>, Unmaskable> {
+    let mut masked: BTreeMap<usize, Mask> = BTreeMap::new();
+    let mask_of = |id: &ColumnId| -> Option<(ColumnName, &'m Mask)> {
+        let name = column_at(plan.known.get(id.relation)?, id.column)?;
+        masks.get(&name).map(|mask| (name, mask))
+    };
+    for &column in &site.used {
+        if let Some(mask) = column_at(known, column).and_then(|name| masks.get(&name)) {
+            masked.insert(column, mask.clone());
+        }
+        let Some(output) = known.view.as_ref().and_then(|view| view.columns.get(column)) else { continue };
+        let through = |name| Unmaskable::ThroughView { column: name, view: Box::new(known.name.clone()) };
+        for (name, mask) in output.lineage.sources.iter().filter_map(mask_of) {
+            let own = masked.get(&column).cloned();
+            let bare = output.lineage.transformation == Transformation::Identity;
+            let mask = match (own, bare) {
+                (Some(own), true) => own.stricter(mask.clone()),
+                (Some(own), false) => own,
+                (None, true) => mask.clone(),
+                (None, false) => return Err(through(name)),
+            };
+            masked.insert(column, mask);
+        }
+        for (name, _) in output.lineage.control.iter().filter_map(mask_of) {
+            if !masked.contains_key(&column) {
+                return Err(through(name));
+            }
+        }
+    }
+    if let Some((name, _)) = known.view.as_ref().and_then(|view| view.rows.iter().find_map(mask_of)) {
+        return Err(Unmaskable::ThroughView { column: name, view: Box::new(known.name.clone()) });
+    }
+    Ok(masked)
+}
+
+/// Reads that no derived table can stand for.
+fn refuse(plan: &Plan<'_>, known: &Known<'_>, site: &Site, column: &ColumnName) -> Result<(), Unmaskable> {
+    let column = column.clone();
+    match site.role {
+        Role::Target => return Err(Unmaskable::Target { column }),
+        Role::Clone => return Err(Unmaskable::Copy { column }),
+        Role::Source | Role::Unload => {}
+    }
+    match plan.unmaskable {
+        Some(Unrewritable::View) => return Err(Unmaskable::View { column }),
+        Some(Unrewritable::Copy) => return Err(Unmaskable::Copy { column }),
+        None => {}
+    }
+    if let Some(what) = site.qualified {
+        return Err(Unmaskable::Qualified { column, what });
+    }
+    if site.contested {
+        return Err(Unmaskable::SameName { column, name: known.name.name.clone() });
+    }
+    Ok(())
+}
+
+fn splice_site(
+    known: &Known<'_>,
+    site: &Site,
+    masked: &BTreeMap<usize, Mask>,
+    hash_salt: &str,
+    first: &ColumnName,
+    splices: &mut Vec<Splice>,
+) -> Result<(), Unmaskable> {
+    let form = || Unmaskable::Form { column: first.clone() };
+    let place = site.name.clone().ok_or_else(form)?;
+    let wanted: BTreeSet<usize> = site.used.union(&site.kept).copied().collect();
+    let mut columns = Vec::with_capacity(wanted.len());
+    for at in wanted {
+        let column: &CatalogColumn = known.entry.columns.get(at).ok_or_else(form)?;
+        let quoted = splice::quoted(&column.name);
+        let name = ColumnName::new(known.name.clone(), column.name.clone());
+        columns.push(match masked.get(&at) {
+            Some(mask) => {
+                let value = masks::masked(mask, &quoted, &name, &column.data_type, hash_salt)?;
+                format!("{value} AS {quoted}")
+            }
+            None if site.used.contains(&at) => quoted,
+            // Only its name is needed: it stands there without its values.
+            None => format!("{} AS {quoted}", masks::nothing(&name, &column.data_type)?),
+        });
+    }
+    let from = splice::relation(&known.name);
+    let table = format!("(SELECT {} FROM {from})", columns.join(", "));
+    let text = if site.aliased || site.role == Role::Unload { table } else { format!("{table} AS {}", site.last) };
+    splices.push(Splice { place, text });
+    if !site.aliased {
+        for prefix in &site.prefixes {
+            splices.push(Splice { place: prefix.clone().ok_or_else(form)?, text: String::new() });
+        }
+    }
+    Ok(())
+}
+
+/// The net under the rest: every masked column the statement reads was met at a place that was handled.
+fn covered(plan: &Plan<'_>, masks: &BTreeMap<ColumnName, Mask>) -> Result<(), Unmaskable> {
+    for id in plan.columns_read.difference(&plan.through_made) {
+        let Some(known) = plan.known.get(id.relation) else { continue };
+        let Some(column) = column_at(known, id.column).filter(|column| masks.contains_key(column)) else { continue };
+        let met = plan.sites.iter().any(|site| {
+            let of_view = |view: &Output| {
+                let column = |&at: &usize| view.columns.get(at);
+                let mut used = site.used.iter().filter_map(column).map(|column| &column.lineage);
+                view.rows.contains(id) || used.any(|it| it.sources.contains(id) || it.control.contains(id))
+            };
+            site.known == id.relation && site.used.contains(&id.column)
+                || plan.known.get(site.known).and_then(|known| known.view.as_deref()).is_some_and(of_view)
+        });
+        if !met {
+            return Err(match plan.unmaskable {
+                Some(Unrewritable::Copy) => Unmaskable::Copy { column },
+                Some(Unrewritable::View) => Unmaskable::View { column },
+                None => Unmaskable::Form { column },
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Proves that the new text is the old one with exactly the splices, and does exactly what the old one did; only columns
+/// that masks replaced may no longer be read.
+fn prove(
+    analyzed: &Analyzed<'_>,
+    splices: &[Splice],
+    replaced: &BTreeSet<ColumnName>,
+    text: &str,
+    column: ColumnName,
+) -> Result<(), Unmaskable> {
+    let Limits { bytes_max: _, statements_max, depth_max } = analyzed.limits;
+    let limits = Limits { bytes_max: text.len(), statements_max, depth_max: depth_max + SPLICE_DEPTH };
+    let Ok(again) = analyze(text, &analyzed.session, analyzed.catalog, &limits) else {
+        return Err(Unmaskable::Form { column });
+    };
+    let named = again.plans.iter().zip(&analyzed.plans).all(|(new, old)| new.labels == old.labels);
+    if !named {
+        return Err(Unmaskable::Unnamed { column });
+    }
+    let same = splice::only_spliced(analyzed.sql, splices, text)
+        && again.statements.len() == analyzed.statements.len()
+        && again.statements.iter().zip(&analyzed.statements).all(|(new, old)| {
+            new.level == old.level
+                && new.unresolved == old.unresolved
+                && new.kind == old.kind
+                && new.objects == old.objects
+                && new.exports == old.exports
+                && new.session_changes == old.session_changes
+                && new.columns_read.is_subset(&old.columns_read)
+                && old.columns_read.difference(&new.columns_read).all(|column| replaced.contains(column))
+        });
+    if same { Ok(()) } else { Err(Unmaskable::Form { column }) }
+}
+
+/// Levels a derived table adds at most.
+const SPLICE_DEPTH: usize = 8;

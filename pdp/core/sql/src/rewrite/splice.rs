@@ -1,0 +1,106 @@
+//! Text surgery: places are replaced, everything else stays byte for byte.
+
+use std::ops::Range;
+
+use icegate_pdp_model::RelationName;
+
+use crate::gate;
+
+/// New text for a place in the old one.
+#[derive(Debug)]
+pub(crate) struct Splice {
+    pub(crate) place: Range<usize>,
+    pub(crate) text: String,
+}
+
+/// The text with all splices; `None` when two of them overlap or one lies outside.
+pub(crate) fn apply(sql: &str, splices: &mut Vec<Splice>) -> Option<String> {
+    splices.sort_by_key(|splice| (splice.place.start, splice.place.end));
+    splices.dedup_by(|later, earlier| later.place == earlier.place && later.text == earlier.text);
+    let mut text = String::with_capacity(sql.len() + splices.iter().map(|splice| splice.text.len()).sum::<usize>());
+    let mut done = 0;
+    for Splice { place, text: new } in splices.iter() {
+        text.push_str(sql.get(done..place.start)?);
+        text.push_str(new);
+        done = place.end;
+    }
+    text.push_str(sql.get(done..)?);
+    Some(text)
+}
+
+/// Whether the tokens of the new text are those of the old one with the splices' own in their places: nothing grew
+/// together at an edge.
+pub(crate) fn only_spliced(sql: &str, splices: &[Splice], text: &str) -> bool {
+    let (Ok(old), Ok(new)) = (gate::tokens(sql), gate::tokens(text)) else { return false };
+    let mut wanted: Vec<&str> = Vec::with_capacity(new.len());
+    let mut old = old.iter().peekable();
+    for Splice { place, text } in splices {
+        while let Some(token) = old.next_if(|token| token.start < place.start) {
+            wanted.push(token.text);
+        }
+        while old.next_if(|token| token.start < place.end).is_some() {}
+        let Ok(tokens) = gate::tokens(text) else { return false };
+        wanted.extend(tokens.iter().map(|token| token.text));
+    }
+    wanted.extend(old.map(|token| token.text));
+    new.iter().map(|token| token.text).eq(wanted)
+}
+
+/// An identifier that means exactly this name.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A full relation name, quoted where it must be.
+pub(crate) fn relation(name: &RelationName) -> String {
+    [&name.database, &name.schema, &name.name].map(|part| plain_or_quoted(part)).join(".")
+}
+
+fn plain_or_quoted(part: &str) -> String {
+    let mut bytes = part.bytes();
+    let plain = bytes.next().is_some_and(|b| b.is_ascii_uppercase() || b == b'_')
+        && bytes.all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+    if plain && RESERVED.binary_search(&part).is_err() { part.to_owned() } else { quoted(part) }
+}
+
+/// Words Snowflake does not take as a bare name (Snowflake docs, "Reserved & limited keywords"). Sorted.
+#[rustfmt::skip]
+const RESERVED: &[&str] = &[
+    "ACCOUNT", "ALL", "ALTER", "AND", "ANY", "AS", "BETWEEN", "BY", "CASE", "CAST", "CHECK", "COLUMN", "CONNECT",
+    "CONNECTION", "CONSTRAINT", "CREATE", "CROSS", "CURRENT", "CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP",
+    "CURRENT_USER", "DATABASE", "DELETE", "DISTINCT", "DROP", "ELSE", "EXISTS", "FALSE", "FOLLOWING", "FOR", "FROM",
+    "FULL", "GRANT", "GROUP", "GSCLUSTER", "HAVING", "ILIKE", "IN", "INCREMENT", "INNER", "INSERT", "INTERSECT", "INTO",
+    "IS", "ISSUE", "JOIN", "LATERAL", "LEFT", "LIKE", "LOCALTIME", "LOCALTIMESTAMP", "MINUS", "NATURAL", "NOT", "NULL",
+    "OF", "ON", "OR", "ORDER", "ORGANIZATION", "QUALIFY", "REGEXP", "REVOKE", "RIGHT", "RLIKE", "ROW", "ROWS", "SAMPLE",
+    "SCHEMA", "SELECT", "SET", "SOME", "START", "TABLE", "TABLESAMPLE", "THEN", "TO", "TRIGGER", "TRUE", "TRY_CAST",
+    "UNION", "UNIQUE", "UPDATE", "USING", "VALUES", "VIEW", "WHEN", "WHENEVER", "WHERE", "WITH",
+];
+
+#[cfg(test)]
+mod tests {
+    use icegate_pdp_model::RelationName;
+
+    use super::{RESERVED, Splice, apply, only_spliced, relation};
+
+    #[test]
+    fn names_are_quoted_where_they_must_be() {
+        assert!(RESERVED.is_sorted());
+        assert_eq!(relation(&RelationName::new("SALES", "order items", "ORDER")), r#"SALES."order items"."ORDER""#);
+    }
+
+    #[test]
+    fn overlaps_are_refused() {
+        let splice = |place, text: &str| Splice { place, text: text.into() };
+        assert_eq!(apply("abc", &mut vec![splice(1..2, "x"), splice(0..1, "")]).as_deref(), Some("xc"));
+        assert_eq!(apply("abc", &mut vec![splice(0..2, "x"), splice(1..3, "y")]), None);
+        assert_eq!(apply("é", &mut vec![splice(0..1, "x")]), None, "half a character");
+    }
+
+    #[test]
+    fn what_grows_together_is_noticed() {
+        let splices = [Splice { place: 7..8, text: "(t)".into() }];
+        assert!(only_spliced("select t from", &splices, "select (t) from"));
+        let glued = [Splice { place: 6..8, text: "t".into() }];
+        assert!(!only_spliced("select t from", &glued, "selectt from"));
+    }
+}

@@ -1,0 +1,308 @@
+//! Which names an expression can see.
+
+use std::sync::Arc;
+
+use sqlparser::ast::{Ident, TableAlias};
+
+use crate::{
+    names,
+    reader::{Columns, Lineage, Output, Read, Reader, absent, merge, stop},
+};
+
+/// Common table expressions in sight, innermost last.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ctes(Vec<(String, Arc<Output>)>);
+
+impl Ctes {
+    pub(crate) fn push(&mut self, name: String, output: Arc<Output>) {
+        self.0.push((name, output));
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<Arc<Output>> {
+        self.0.iter().rev().find(|(cte, _)| cte == name).map(|(_, output)| Arc::clone(output))
+    }
+}
+
+/// One relation in a FROM clause.
+#[derive(Debug)]
+pub(crate) struct Visible {
+    /// What its columns can be qualified with: a suffix of these parts.
+    pub(crate) qualifier: Vec<String>,
+    pub(crate) columns: Vec<VisibleColumn>,
+    pub(crate) site: Option<usize>,
+    /// Its columns are not known.
+    pub(crate) open: bool,
+    /// That its columns are not known was not reported yet: reading one reports it.
+    pub(crate) silent: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct VisibleColumn {
+    pub(crate) name: String,
+    pub(crate) origin: Origin,
+    /// Left out of `*`, since USING or NATURAL merged it into an earlier one.
+    pub(crate) merged: bool,
+}
+
+/// Where a visible column's values come from.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    /// A column of a catalogued relation, named at the relation's site.
+    Catalogued { known: usize, column: usize },
+    /// Computed.
+    Derived(Lineage),
+    /// Stored by an earlier statement of the request.
+    Made(Lineage),
+}
+
+/// The relations and aliases of one query, inside those of the query around it.
+#[derive(Debug, Default)]
+pub(crate) struct Scope<'p> {
+    pub(crate) parent: Option<&'p Scope<'p>>,
+    pub(crate) visible: Vec<Visible>,
+    /// Aliases of the select list and parameters of lambdas.
+    pub(crate) aliases: Vec<(String, Lineage)>,
+}
+
+impl<'p> Scope<'p> {
+    pub(crate) fn inside(parent: Option<&'p Scope<'p>>) -> Self {
+        Self { parent, visible: Vec::new(), aliases: Vec::new() }
+    }
+}
+
+/// Words that stand for a value without being a column.
+const VALUE_WORDS: [&str; 12] = [
+    "CURRENT_DATE",
+    "CURRENT_TIME",
+    "CURRENT_TIMESTAMP",
+    "CURRENT_USER",
+    "CURRENT_ROLE",
+    "CURRENT_DATABASE",
+    "CURRENT_SCHEMA",
+    "CURRENT_WAREHOUSE",
+    "LOCALTIME",
+    "LOCALTIMESTAMP",
+    "SYSDATE",
+    "DEFAULT",
+];
+
+impl Reader<'_, '_> {
+    /// The column a name means.
+    pub(crate) fn column(&mut self, idents: &[&Ident], scope: &Scope<'_>) -> Read<Lineage> {
+        if let Some(lineage) = self.find_column(idents, scope)? {
+            return Ok(lineage);
+        }
+        self.miss("column", print(idents));
+        Ok(Lineage::opaque())
+    }
+
+    /// The column a name means, or `None` when there is none.
+    pub(crate) fn find_column(&mut self, idents: &[&Ident], scope: &Scope<'_>) -> Read<Option<Lineage>> {
+        let Some(parts) = fold_all(idents) else {
+            if let Some(odd) = idents.iter().find(|ident| names::fold(ident).is_none()) {
+                let what = if odd.value.starts_with('$') { "variable or position" } else { "name" };
+                self.miss(what, &odd.value);
+            }
+            return Ok(Some(Lineage::opaque()));
+        };
+        let Some((name, qualifier)) = parts.split_last() else { return stop("an empty name is not understood") };
+        let mut at = Some(scope);
+        while let Some(scope) = at {
+            let found = if qualifier.is_empty() {
+                self.unqualified(name, scope)
+            } else {
+                self.qualified(qualifier, name, idents, scope)
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+            at = scope.parent;
+        }
+        let unquoted = idents.first().is_some_and(|ident| ident.quote_style.is_none());
+        if qualifier.is_empty() && unquoted && VALUE_WORDS.contains(&name.as_str()) {
+            return Ok(Some(Lineage::none()));
+        }
+        Ok(None)
+    }
+
+    /// Every relation and alias that has the name counts: which of them Snowflake prefers does not matter then.
+    fn unqualified(&mut self, name: &str, scope: &Scope<'_>) -> Option<Lineage> {
+        let mut found: Option<Lineage> = None;
+        for visible in &scope.visible {
+            for column in visible.columns.iter().filter(|column| column.name == name) {
+                let lineage = self.origin(&column.origin, visible.site);
+                add(&mut found, lineage);
+            }
+        }
+        for (_, lineage) in scope.aliases.iter().filter(|(alias, _)| alias == name) {
+            add(&mut found, lineage.clone());
+        }
+        let open = scope.visible.iter().find(|visible| visible.open);
+        if let (None, Some(open)) = (&found, open) {
+            if open.silent {
+                self.miss("column", name);
+            }
+            return Some(Lineage::opaque());
+        }
+        found
+    }
+
+    fn qualified(&mut self, qualifier: &[String], name: &str, idents: &[&Ident], scope: &Scope<'_>) -> Option<Lineage> {
+        let mut found: Option<Lineage> = None;
+        for visible in scope.visible.iter().filter(|visible| visible.qualifier.ends_with(qualifier)) {
+            for column in visible.columns.iter().filter(|column| column.name == name) {
+                let lineage = self.origin(&column.origin, visible.site);
+                add(&mut found, lineage);
+            }
+            if found.is_none() && visible.open {
+                if visible.silent {
+                    self.miss("column", print(idents));
+                }
+                found = Some(Lineage::opaque());
+            }
+            if found.is_some() {
+                self.note_prefix(visible.site, idents, 1);
+            }
+        }
+        found
+    }
+
+    /// Remembers a qualification that an alias in the relation's place would break.
+    pub(crate) fn note_prefix(&mut self, site: Option<usize>, idents: &[&Ident], after_relation: usize) {
+        let Some(relation) = idents.len().checked_sub(after_relation + 1).filter(|&at| at > 0) else { return };
+        let (first, last) = (idents.first().copied(), idents.get(relation).copied());
+        let places = self.places;
+        let Some(site) = site.and_then(|site| self.sites.get_mut(site)) else { return };
+        let range = (|| {
+            let (from, to) = (places?.ident(first?)?, places?.ident(last?)?);
+            Some(from.start..to.start)
+        })();
+        site.prefixes.push(range);
+    }
+
+    pub(crate) fn origin(&mut self, origin: &Origin, site: Option<usize>) -> Lineage {
+        match origin {
+            Origin::Catalogued { known, column } => self.read(*known, *column, site),
+            Origin::Derived(lineage) => lineage.clone(),
+            Origin::Made(lineage) => {
+                self.columns_read.extend(lineage.sources.iter().copied());
+                self.through_made.extend(lineage.sources.iter().copied());
+                lineage.clone()
+            }
+        }
+    }
+
+    /// Marks a column of a site as needed by name only.
+    pub(crate) fn keep(&mut self, column: &VisibleColumn, site: Option<usize>) {
+        if let (Origin::Catalogued { column, .. }, Some(site)) =
+            (&column.origin, site.and_then(|s| self.sites.get_mut(s)))
+        {
+            site.kept.insert(*column);
+        }
+    }
+
+    /// A derived relation: a subquery, a CTE, a table function.
+    pub(crate) fn derived(
+        &mut self,
+        output: &Output,
+        name: Option<String>,
+        alias: Option<&TableAlias>,
+    ) -> Read<Visible> {
+        let mut visible = Visible {
+            qualifier: name.into_iter().collect(),
+            columns: output
+                .columns
+                .iter()
+                .map(|column| VisibleColumn {
+                    name: column.name.clone(),
+                    origin: Origin::Derived(column.lineage.clone()),
+                    merged: false,
+                })
+                .collect(),
+            site: None,
+            open: output.open,
+            silent: false,
+        };
+        self.rename(&mut visible, alias)?;
+        Ok(visible)
+    }
+
+    /// Gives a relation its alias and, if listed, its columns' aliases.
+    pub(crate) fn rename(&mut self, visible: &mut Visible, alias: Option<&TableAlias>) -> Read<()> {
+        let Some(TableAlias { explicit, name, columns, at }) = alias else { return Ok(()) };
+        absent(at.is_some(), "an alias with AT")?;
+        let Some(folded) = names::fold(name) else { return stop("an alias that is not a name is not understood") };
+        if !explicit && name.quote_style.is_none() && NEVER_ALIASES.contains(&folded.as_str()) {
+            return stop(format!("`{folded}` after a relation is not understood"));
+        }
+        visible.qualifier = vec![folded];
+        if columns.is_empty() {
+            return Ok(());
+        }
+        if columns.len() > visible.columns.len() && !visible.open {
+            return stop("an alias lists more columns than there are");
+        }
+        for column in &visible.columns {
+            self.keep(column, visible.site);
+        }
+        for (column, alias) in visible.columns.iter_mut().zip(columns) {
+            let Some(folded) = names::fold(&alias.name) else { return stop("a column alias that is not a name") };
+            column.name = folded;
+        }
+        Ok(())
+    }
+}
+
+/// Words of Snowflake's grammar that the parser takes for an alias.
+const NEVER_ALIASES: [&str; 26] = [
+    "AFTER",
+    "ALL",
+    "AND",
+    "ANTI",
+    "ASOF",
+    "AT",
+    "BEFORE",
+    "BY",
+    "CHANGES",
+    "CONNECT",
+    "DIRECTED",
+    "FOR",
+    "LATERAL",
+    "MATCH_CONDITION",
+    "MATCH_RECOGNIZE",
+    "PIVOT",
+    "QUALIFY",
+    "RESAMPLE",
+    "SAMPLE",
+    "SEMANTIC_VIEW",
+    "SEMI",
+    "START",
+    "TABLESAMPLE",
+    "UNPIVOT",
+    "VERSION",
+    "WINDOW",
+];
+
+fn add(found: &mut Option<Lineage>, lineage: Lineage) {
+    match found {
+        Some(found) => {
+            found.add(lineage);
+            *found = std::mem::replace(found, Lineage::none()).computed();
+        }
+        None => *found = Some(lineage),
+    }
+}
+
+/// Folds every identifier, or none.
+pub(crate) fn fold_all(idents: &[&Ident]) -> Option<Vec<String>> {
+    idents.iter().map(|ident| names::fold(ident)).collect()
+}
+
+pub(crate) fn print(idents: &[&Ident]) -> String {
+    idents.iter().map(|ident| names::fold(ident).unwrap_or_else(|| ident.value.clone())).collect::<Vec<_>>().join(".")
+}
+
+/// Rows of a FROM clause are decided by these columns too.
+pub(crate) fn decide_rows(rows: &mut Columns, lineage: Lineage) {
+    merge(rows, lineage.all());
+}
