@@ -1,0 +1,116 @@
+//! So what is the answer?
+//!
+//! One function, read in the order the data flows: text → analysis → verdict → the text to send. It is total and fails
+//! closed: whatever is not understood is a [`Outcome::Deny`] that says what was not understood.
+//!
+//! ```
+//! use std::collections::BTreeSet;
+//!
+//! use icegate_pdp_decision::{Question, decide};
+//! # use icegate_pdp_model::{Decision, Principal, SessionContext};
+//! # use icegate_pdp_policy::Bundle;
+//! # fn ask(bundle: &Bundle, principal: &Principal) -> Decision {
+//! let decision = decide(
+//!     &Question {
+//!         principal,
+//!         sql: "SELECT id FROM sales.public.orders",
+//!         session: &SessionContext::default(),
+//!         statement_count: 1,
+//!         approvals: &BTreeSet::new(),
+//!     },
+//!     bundle,
+//! );
+//! # decision }
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use icegate_pdp_model::{Code, ColumnName, Decision, Mask, Outcome, Principal, Reason, SessionContext};
+use icegate_pdp_policy::{Asked, Bundle, Verdict};
+use icegate_pdp_sql::{Analyzed, Limits, analyze};
+
+/// What one request asks, by whom, and where.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// Who asks.
+    pub principal: &'a Principal,
+    /// The text exactly as the client sent it.
+    pub sql: &'a str,
+    /// What unqualified names mean.
+    pub session: &'a SessionContext,
+    /// Statements the request announces; 0 = any number.
+    pub statement_count: u32,
+    /// Groups that have approved this very request.
+    pub approvals: &'a BTreeSet<String>,
+}
+
+/// Decides one request: all its statements must pass.
+pub fn decide(question: &Question<'_>, bundle: &Bundle) -> Decision {
+    let settings = bundle.settings();
+    let limits = Limits {
+        bytes_max: settings.sql_bytes_max,
+        statements_max: settings.statements_max,
+        depth_max: settings.depth_max,
+    };
+    let analyzed = match analyze(question.sql, question.session, bundle.catalog(), &limits) {
+        Ok(analyzed) => analyzed,
+        Err(error) => return Decision::deny(Reason::new(Code::SqlLimit, sentence(&error.to_string()))),
+    };
+    if let Some(reason) = wrong_count(question.statement_count, analyzed.statements.len()) {
+        return Decision { statements: analyzed.statements, ..Decision::deny(reason) };
+    }
+    let verdict = bundle.evaluate(&Asked {
+        principal: question.principal,
+        session: question.session,
+        statements: &analyzed.statements,
+        approvals: question.approvals,
+    });
+    oblige(analyzed, verdict, settings.hash_salt.as_deref().unwrap_or_default())
+}
+
+/// Turns the verdict into what the PEP must do: for an allow, the text to send.
+fn oblige(analyzed: Analyzed<'_>, verdict: Verdict, hash_salt: &str) -> Decision {
+    let Verdict { outcome, reasons, masks, approval_groups, policies } = verdict;
+    // A request that could not run once approved is refused now, not after somebody has been asked to approve it.
+    let sql = match outcome {
+        Outcome::Deny => None,
+        Outcome::NeedsApproval | Outcome::Mask | Outcome::Allow => {
+            let by_column: BTreeMap<ColumnName, Mask> =
+                masks.iter().map(|masked| (masked.column.clone(), masked.mask.clone())).collect();
+            match analyzed.rewrite(&by_column, hash_salt) {
+                Ok(sql) => Some(sql),
+                Err(unmaskable) => {
+                    let reason = Reason::new(Code::MaskImpossible, sentence(&unmaskable.to_string()));
+                    return Decision { statements: analyzed.statements, policies, ..Decision::deny(reason) };
+                }
+            }
+        }
+    };
+    let sql = sql.filter(|_| outcome != Outcome::NeedsApproval);
+    Decision { outcome, sql, reasons, masks, approval_groups, policies, statements: analyzed.statements }
+}
+
+fn wrong_count(announced: u32, found: usize) -> Option<Reason> {
+    let announced_any = announced == 0;
+    if found == 0 {
+        return Some(Reason::new(Code::SqlUnknown, "The text holds no statement; send one."));
+    }
+    if announced_any || usize::try_from(announced).is_ok_and(|announced| announced == found) {
+        return None;
+    }
+    Some(Reason::new(
+        Code::SqlStatementCount,
+        format!(
+            "The text holds {found} statements and the request announces {announced}; send one statement at a time or \
+             set MULTI_STATEMENT_COUNT to {found} for this request."
+        ),
+    ))
+}
+
+/// An error's text as the sentence a person reads.
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let head: String = chars.next().map(|first| first.to_uppercase().collect()).unwrap_or_default();
+    let end = if text.ends_with(['.', '!', '?']) { "" } else { "." };
+    format!("{head}{}{end}", chars.as_str())
+}
