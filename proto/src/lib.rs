@@ -21,3 +21,10 @@ pub mod v1 {
 
 /// The contract as a serialised `FileDescriptorSet`, for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("generated/icegate.v1.bin");
+
+/// Metadata key under which a PEP gives its configured name with every call.
+pub const PEP_ID: &str = "icegate-pep-id";
+
+/// Metadata key under which a PEP gives the name of its present start, as in [`v1::WatchRequest`]. Runs are recorded
+/// with it, so that those of an earlier start can be told apart when it is gone.
+pub const PEP_INSTANCE: &str = "icegate-pep-instance";

@@ -28,7 +28,10 @@ fn generated_code_is_current() {
             fs::write(committed.join(name), &fresh).expect("writes the committed copy");
         }
         let current = fs::read(committed.join(name)).unwrap_or_default();
-        assert!(current == fresh, "{name} is not what proto/ says; run ICEGATE_REGENERATE=1 cargo test -p icegate-proto");
+        assert!(
+            current == fresh,
+            "{name} is not what proto/ says; run ICEGATE_REGENERATE=1 cargo test -p icegate-proto"
+        );
     }
 }
 
