@@ -1,0 +1,129 @@
+//! Between the contract's messages and the core's values.
+
+use icegate_pdp_approval::{Approval, State};
+use icegate_pdp_model::{Agent, Assurance, Decision, Outcome, Principal, Reason, SessionContext, Timestamp};
+use icegate_proto::v1;
+
+pub(crate) fn principal(principal: &Principal) -> v1::Principal {
+    v1::Principal {
+        id: principal.id.clone(),
+        issuer: principal.issuer.clone(),
+        subject: principal.subject.clone(),
+        groups: principal.groups.iter().cloned().collect(),
+        agent: principal.agent.as_ref().map(agent),
+    }
+}
+
+fn agent(agent: &Agent) -> v1::Agent {
+    let assurance = match agent.assurance {
+        Assurance::Unknown => v1::Assurance::Unspecified,
+        Assurance::Inferred => v1::Assurance::Inferred,
+        Assurance::Declared => v1::Assurance::Declared,
+        Assurance::Attested => v1::Assurance::Attested,
+    };
+    v1::Agent { id: agent.id.clone(), assurance: assurance.into() }
+}
+
+pub(crate) fn reason(reason: &Reason) -> v1::Reason {
+    v1::Reason {
+        code: reason.code.as_str().to_owned(),
+        policy_id: reason.policy.clone().unwrap_or_default(),
+        message: reason.message.clone(),
+    }
+}
+
+pub(crate) fn reasons(reasons: &[Reason]) -> Vec<v1::Reason> {
+    reasons.iter().map(reason).collect()
+}
+
+/// The contract writes "none set" as an empty text.
+pub(crate) fn context_in(context: Option<v1::SessionContext>) -> SessionContext {
+    let v1::SessionContext { database, schema, role, warehouse } = context.unwrap_or_default();
+    let set = |name: String| Some(name).filter(|name| !name.is_empty());
+    SessionContext { database: set(database), schema: set(schema), role: set(role), warehouse: set(warehouse) }
+}
+
+pub(crate) fn context(context: &SessionContext) -> v1::SessionContext {
+    let text = |name: &Option<String>| name.clone().unwrap_or_default();
+    v1::SessionContext {
+        database: text(&context.database),
+        schema: text(&context.schema),
+        role: text(&context.role),
+        warehouse: text(&context.warehouse),
+    }
+}
+
+pub(crate) fn outcome(outcome: Outcome) -> v1::Outcome {
+    match outcome {
+        Outcome::Deny => v1::Outcome::Deny,
+        Outcome::NeedsApproval => v1::Outcome::NeedsApproval,
+        Outcome::Mask => v1::Outcome::Mask,
+        Outcome::Allow => v1::Outcome::Allow,
+    }
+}
+
+/// The decision's own part of an answer; what belongs to the request is the caller's to add.
+pub(crate) fn decision(decision: &Decision) -> v1::DecideResponse {
+    v1::DecideResponse {
+        outcome: outcome(decision.outcome).into(),
+        sql: decision.sql.clone().unwrap_or_default(),
+        reasons: reasons(&decision.reasons),
+        masks: decision
+            .masks
+            .iter()
+            .map(|masked| v1::MaskedColumn {
+                column: masked.column.to_string(),
+                mask: masked.mask.to_string(),
+                policy_id: masked.policy.clone(),
+            })
+            .collect(),
+        policy_ids: decision.policies.iter().cloned().collect(),
+        session_changes: decision
+            .session_changes()
+            .map(|change| v1::SessionChange { name: change.name.clone(), value: change.value.clone() })
+            .collect(),
+        statement_kinds: decision.statements.iter().map(|statement| statement.kind.to_string()).collect(),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn approval_state(state: State) -> v1::ApprovalState {
+    match state {
+        State::Pending => v1::ApprovalState::Pending,
+        State::Approved => v1::ApprovalState::Approved,
+        State::Rejected => v1::ApprovalState::Rejected,
+        State::Expired => v1::ApprovalState::Expired,
+        State::Cancelled => v1::ApprovalState::Cancelled,
+        State::Consumed => v1::ApprovalState::Consumed,
+    }
+}
+
+/// An approval as it stands at `now`, so that one nobody has touched since its time ran out shows as expired.
+pub(crate) fn approval(approval: &Approval, now: Timestamp) -> v1::Approval {
+    v1::Approval {
+        approval_id: approval.id.clone(),
+        state: approval_state(approval.state_at(now)).into(),
+        requester: Some(principal(&approval.requester)),
+        session_id: approval.session_id.clone(),
+        decision_id: approval.decision_id.clone(),
+        sql: approval.sql.clone(),
+        context: Some(context(&approval.context)),
+        groups: approval.groups.iter().cloned().collect(),
+        votes: approval
+            .votes
+            .iter()
+            .map(|vote| v1::Vote {
+                group: vote.group.clone(),
+                approver: vote.approver.id.clone(),
+                approve: vote.approve,
+                comment: vote.comment.clone(),
+                at_unix_ms: vote.at.0,
+            })
+            .collect(),
+        reasons: reasons(&approval.reasons),
+        created_unix_ms: approval.created.0,
+        approve_by_unix_ms: approval.approve_by.0,
+        execute_by_unix_ms: approval.execute_by.map_or(0, |at| at.0),
+        statement_sha256: approval.statement_sha256.clone(),
+    }
+}

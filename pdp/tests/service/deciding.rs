@@ -1,0 +1,126 @@
+use std::time::Duration;
+
+use icegate_proto::v1::{DecideRequest, Outcome, SearchRecordsRequest};
+
+use crate::stand::{AGENT, ANA, STELLA, Stand, code_of, context};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_outcome_is_answered_and_on_record() {
+    let stand = Stand::start().await;
+    let ana = stand.session(ANA).await;
+
+    let allowed = stand.decide(&ana, "SELECT id, amount FROM sales.public.orders").await;
+    assert_eq!(allowed.outcome(), Outcome::Allow, "{allowed:?}");
+    assert_eq!(allowed.sql, "SELECT id, amount FROM sales.public.orders");
+    assert_eq!(allowed.cacheable_seconds, 60);
+    assert_eq!(allowed.statement_kinds, ["select"]);
+    assert!(allowed.record_seq > 0);
+
+    let masked = stand.decide(&ana, "SELECT id, email FROM customers").await;
+    assert_eq!(masked.outcome(), Outcome::Mask, "{masked:?}");
+    assert_eq!(masked.masks[0].column, "SALES.PUBLIC.CUSTOMERS.EMAIL");
+    assert_eq!((masked.masks[0].mask.as_str(), masked.masks[0].policy_id.as_str()), ("email", "mask-email"));
+    assert_ne!(masked.sql, "SELECT id, email FROM customers");
+
+    let denied = stand.decide(&ana, "DROP DATABASE sales").await;
+    assert_eq!(denied.outcome(), Outcome::Deny);
+    assert_eq!((denied.sql.as_str(), denied.cacheable_seconds), ("", 0));
+    assert!(!denied.reasons.is_empty());
+
+    let unknown = stand.decide(&ana, "FROBNICATE THE WAREHOUSE").await;
+    assert_eq!(unknown.outcome(), Outcome::Deny);
+
+    let agent = stand.session(AGENT).await;
+    let held = stand.decide(&agent, "DELETE FROM orders WHERE id = 1").await;
+    assert_eq!(held.outcome(), Outcome::NeedsApproval, "{held:?}");
+    assert_eq!(held.approval.as_ref().unwrap().groups, ["data-stewards"]);
+    assert_eq!(held.cacheable_seconds, 0);
+
+    for answer in [&allowed, &masked, &denied, &unknown, &held] {
+        let decision_id = answer.decision_id.clone();
+        let found = stand.search(SearchRecordsRequest { decision_id, ..Default::default() }).await;
+        let record = found.iter().find(|record| record["event"]["kind"] == "decision").unwrap();
+        assert_eq!(record["seq"], answer.record_seq);
+        assert_eq!(record["event"]["bundle_version"], answer.bundle_version);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deep_and_long_texts_are_answered() {
+    let stand = Stand::start().await;
+    let ana = stand.session(ANA).await;
+    let deep = format!("SELECT {}1{}", "(".repeat(20_000), ")".repeat(20_000));
+    assert_eq!(stand.decide(&ana, &deep).await.outcome(), Outcome::Deny);
+    let long = format!("SELECT id FROM orders WHERE id IN ({}0)", "1,".repeat(20_000));
+    assert_eq!(stand.decide(&ana, &long).await.outcome(), Outcome::Allow);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_a_limit_is_an_error_that_names_it() {
+    let stand = Stand::start_with("[limits]\nsql_bytes_max = 1024\nbindings_bytes_max = 1024\npage_max = 10").await;
+    let ana = stand.session(ANA).await;
+    for (sql, bindings_json, wanted) in [
+        ("x".repeat(1025), String::new(), "limits.sql_bytes_max"),
+        ("SELECT 1".into(), "x".repeat(1025), "limits.bindings_bytes_max"),
+    ] {
+        let request = DecideRequest {
+            session_id: ana.session_id.clone(),
+            sql,
+            bindings_json,
+            context: Some(context()),
+            ..Default::default()
+        };
+        let status = stand.decisions().decide(request).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::InvalidArgument);
+        assert!(status.message().contains(wanted), "{status}");
+    }
+    let list = icegate_proto::v1::ListSessionsRequest { limit: 11, ..Default::default() };
+    let status = stand.sessions().list_sessions(stand.by(STELLA, list)).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::InvalidArgument);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_nobody_opened_is_refused_and_on_record() {
+    let stand = Stand::start().await;
+    let nobody = icegate_proto::v1::Session { session_id: "no-such".into(), ..Default::default() };
+    let refused = stand.decide(&nobody, "SELECT 1").await;
+    assert_eq!((refused.outcome(), code_of(&refused)), (Outcome::Deny, "SESSION-ENDED"));
+    assert!(refused.record_seq > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_bundle_takes_effect_and_a_bad_one_does_not() {
+    let stand = Stand::start().await;
+    let ana = stand.session(ANA).await;
+    let sql = "SELECT id FROM orders";
+    let first = stand.decide(&ana, sql).await;
+    assert_eq!(first.outcome(), Outcome::Allow);
+
+    let extra = stand.folder.path().join("policies/extra.cedar");
+    std::fs::write(&extra, "@id(\"broken\") forbid (principal, action").unwrap();
+    let refused = wait_for(&stand, "bundle-refused").await;
+    assert!(refused["event"]["reason"].as_str().unwrap().contains("extra.cedar"), "{refused}");
+    assert_eq!(stand.decide(&ana, sql).await.bundle_version, first.bundle_version);
+
+    let freeze = "@id(\"freeze\") @reason(\"Nothing runs today.\")\n\
+                  forbid (principal, action == Icegate::Action::\"run\", resource);";
+    std::fs::write(&extra, freeze).unwrap();
+    let loaded = wait_for(&stand, "bundle-loaded").await;
+    assert_eq!(loaded["event"]["previous"], first.bundle_version);
+    let frozen = stand.decide(&ana, sql).await;
+    assert_eq!((frozen.outcome(), code_of(&frozen)), (Outcome::Deny, "POLICY-FORBID"));
+    assert_eq!(frozen.policy_ids, ["freeze"]);
+    assert_eq!(loaded["event"]["version"], frozen.bundle_version);
+}
+
+/// The first record of this kind, once there is one.
+async fn wait_for(stand: &Stand, kind: &str) -> serde_json::Value {
+    for _ in 0..100 {
+        let found = stand.search(SearchRecordsRequest::default()).await;
+        if let Some(record) = found.into_iter().find(|record| record["event"]["kind"] == kind) {
+            return record;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("no record `{kind}`");
+}
