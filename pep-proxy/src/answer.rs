@@ -1,0 +1,284 @@
+//! Everything asked about a statement after it was sent: its result by id, where it stands, and stopping it. Only ids of
+//! the session's own statements mean anything; any other id is unknown.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::Method;
+use icegate_pep_protocol::{
+    AbortRequest, PepCode, QueryId, Refusal, Reply, RequestId, Secret,
+    answer::{self as own, Monitored, MonitoredStatus},
+    reply::{ErrorText, MonitoringTerms, monitoring_for_client},
+    upstream as paths,
+};
+use moka::sync::Cache;
+
+use crate::{
+    ask::Permitted,
+    forward::{self, Terms, changes_context, read},
+    listen::Call,
+    proxy::Proxy,
+    refuse::{self, Stop},
+    session::{Session, UpstreamTokens, login::fresh_request_id},
+    statement::{Run, State, Told},
+};
+
+/// How long Snowflake keeps results, and we what they belong to. Snowflake docs, "Using Persisted Query Results", read 2026-11.
+const REMEMBERED_FOR: Duration = Duration::from_hours(24);
+
+/// Which session each query id belongs to.
+#[derive(Debug)]
+pub(crate) struct Queries(Cache<QueryId, Arc<Binding>>);
+
+/// What a query id stands for.
+#[derive(Debug)]
+pub(crate) struct Binding {
+    session_id: String,
+    decision_id: String,
+    statement_kinds: Vec<String>,
+    error_text: ErrorText,
+    upstream_id: Option<QueryId>,
+    /// Since when it runs; taken by whoever sees its end first, so that its outcome is recorded once.
+    open: Mutex<Option<Instant>>,
+}
+
+impl Binding {
+    pub(crate) fn new(session: &Session, permitted: &Permitted, open: Option<Instant>) -> Self {
+        Self {
+            session_id: session.id.clone(),
+            decision_id: permitted.decision_id().to_owned(),
+            statement_kinds: permitted.statement_kinds().to_vec(),
+            error_text: permitted.error_text(),
+            upstream_id: None,
+            open: Mutex::new(open),
+        }
+    }
+}
+
+impl Queries {
+    pub(crate) fn new(queries_max: u64) -> Self {
+        Self(Cache::builder().max_capacity(queries_max).time_to_live(REMEMBERED_FOR).build())
+    }
+
+    pub(crate) fn bind(&self, query_id: &QueryId, binding: Binding) {
+        // A later binding of the same id, by a child's own reply, must not reopen it.
+        self.0.entry(query_id.clone()).or_insert_with(|| Arc::new(binding));
+    }
+
+    /// Lets our id stand for Snowflake's.
+    pub(crate) fn alias(&self, ours: &QueryId, upstream_id: &QueryId) {
+        if let Some(binding) = self.0.get(upstream_id) {
+            let alias = Binding {
+                session_id: binding.session_id.clone(),
+                decision_id: binding.decision_id.clone(),
+                statement_kinds: binding.statement_kinds.clone(),
+                error_text: binding.error_text,
+                upstream_id: Some(upstream_id.clone()),
+                open: Mutex::new(None),
+            };
+            self.0.insert(ours.clone(), Arc::new(alias));
+        }
+    }
+
+    /// Another session's id is as unknown as none.
+    fn of_session(&self, query_id: &QueryId, session: &Session) -> Result<Arc<Binding>, Stop> {
+        self.0.get(query_id).filter(|binding| binding.session_id == session.id).ok_or_else(|| {
+            Stop::new(
+                PepCode::QueryUnknown,
+                "There is no such query in this session. Run the statement again to get its result.",
+            )
+        })
+    }
+}
+
+/// A statement that is or was held here.
+fn held(proxy: &Proxy, session: &Session, query_id: &QueryId) -> Option<Arc<Run>> {
+    let kept = || proxy.kept.by_query(query_id).filter(|run| run.session_id == session.id);
+    proxy.holds.get(query_id, &session.id).or_else(kept)
+}
+
+/// Serves `GET /queries/<id>/result`.
+pub(crate) async fn result(proxy: &Arc<Proxy>, session: Arc<Session>, query_id: QueryId) -> Result<Told, Stop> {
+    if let Some(run) = held(proxy, &session, &query_id) {
+        let answer = run.polled(&session, proxy.hold.poll).await?;
+        // Released, and running at Snowflake: from here on it is Snowflake that is polled.
+        if !matches!(run.state(), State::Done(done) if done.status == MonitoredStatus::Running) {
+            return Ok(answer);
+        }
+    }
+    let binding = proxy.queries.of_session(&query_id, &session)?;
+    // In a task of its own: the reply that ends a statement must be recorded whether or not the driver is still there.
+    let fetched = tokio::spawn(fetch(Arc::clone(proxy), Arc::clone(&session), query_id, binding));
+    tokio::select! {
+        biased;
+        ending = session.ended() => Err(ending.into()),
+        answer = fetched => answer.unwrap_or_else(|_| Err(refuse::unanswered(forward::upstream::UpstreamError::Cut))).map(Into::into),
+    }
+}
+
+async fn fetch(
+    proxy: Arc<Proxy>,
+    session: Arc<Session>,
+    query_id: QueryId,
+    binding: Arc<Binding>,
+) -> Result<Bytes, Stop> {
+    let upstream_id = binding.upstream_id.as_ref().unwrap_or(&query_id);
+    let path = paths::result_path(upstream_id);
+    let raw = proxy.call_upstream(&session, Method::GET, &path, None).await?.map_err(refuse::unanswered)?;
+    let terms = Terms {
+        query_id: binding.upstream_id.is_some().then_some(&query_id),
+        error_text: binding.error_text,
+        statement_kinds: &binding.statement_kinds,
+    };
+    let read = read(&proxy, &session, &raw, &terms);
+    if read.is_success() {
+        // Children of a request with several statements: theirs is the same decision.
+        for child in read.result_ids() {
+            proxy.queries.bind(child, binding.child());
+        }
+    }
+    if !read.is_pending() {
+        ended(&proxy, &session, upstream_id, &binding, &read);
+    }
+    read.into_body()
+}
+
+impl Binding {
+    fn child(&self) -> Self {
+        Self {
+            session_id: self.session_id.clone(),
+            decision_id: self.decision_id.clone(),
+            statement_kinds: Vec::new(),
+            error_text: self.error_text,
+            upstream_id: None,
+            open: Mutex::new(None),
+        }
+    }
+}
+
+/// The first to see the end of a statement that ran in the background records it.
+fn ended(
+    proxy: &Arc<Proxy>,
+    session: &Arc<Session>,
+    upstream_id: &QueryId,
+    binding: &Arc<Binding>,
+    read: &forward::Read,
+) {
+    let open = proxy.queries.0.get(upstream_id).unwrap_or_else(|| Arc::clone(binding));
+    let Some(started) = open.open.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+        return;
+    };
+    let Some(end) = read.end(started) else {
+        return;
+    };
+    let (proxy_then, session_then, binding) = (Arc::clone(proxy), Arc::clone(session), Arc::clone(binding));
+    proxy.spawn(async move {
+        proxy_then.recorder.outcome(&binding.decision_id, &session_then.id, end).await;
+        if changes_context(&binding.statement_kinds) {
+            session_then.gate.lock().await.context = None;
+        }
+    });
+}
+
+/// Serves `GET /monitoring/queries/<id>`.
+pub(crate) async fn monitoring(proxy: &Arc<Proxy>, session: &Arc<Session>, query_id: &QueryId) -> Result<Bytes, Stop> {
+    if let Some(run) = held(proxy, session, query_id) {
+        run.touch();
+        let (status, ended_ms) = match run.state() {
+            State::Done(done) => (done.status, Some(done.ended_ms)),
+            State::Working | State::Held(..) => (MonitoredStatus::Running, None),
+        };
+        if ended_ms.is_none() || status != MonitoredStatus::Running {
+            let monitored = Monitored {
+                query_id,
+                status,
+                session_number: session.number,
+                started_ms: run.started_ms,
+                ended_ms,
+                refusal: None,
+            };
+            return Ok(own::monitoring(&monitored).into());
+        }
+    }
+    let binding = proxy.queries.of_session(query_id, session)?;
+    let upstream_id = binding.upstream_id.as_ref().unwrap_or(query_id);
+    let path = paths::monitoring_path(upstream_id);
+    let raw = proxy.call_upstream(session, Method::GET, &path, None).await?.map_err(refuse::unanswered)?;
+    let UpstreamTokens { session: token, master } = session.upstream();
+    let secrets: Vec<&Secret> = std::iter::once(&token).chain(&master).collect();
+    let terms = MonitoringTerms {
+        upstream_id,
+        query_id,
+        session_number: session.number,
+        client_sql: None,
+        error_text: binding.error_text,
+        secrets: &secrets,
+    };
+    monitoring_for_client(&raw.body, &terms, &proxy.limits)
+        .map(|reply| reply.body.into())
+        .map_err(|error| error.refusal().into())
+}
+
+/// Serves `POST /queries/v1/abort-request`.
+pub(crate) async fn abort_by_request(proxy: &Arc<Proxy>, session: &Arc<Session>, call: &Call) -> Result<Bytes, Stop> {
+    let body = proxy.decoded(call)?;
+    let request =
+        AbortRequest::parse(&body).map_err(|error| Stop::from(Refusal::new(error.code(), format!("{error}."))))?;
+    let runs: Vec<Arc<Run>> =
+        session.running().into_iter().filter(|run| run.key.request_id == request.request_id).collect();
+    let mut stopped = !runs.is_empty();
+    for run in &runs {
+        run.cancel();
+        stop_upstream(proxy, session, run).await;
+    }
+    if runs.is_empty() {
+        // Its request is over and it may still run in the background. The name means nothing outside this session at Snowflake.
+        stopped = abort_request(proxy, session, "", &request.request_id).await?;
+    }
+    Ok(if stopped { own::aborted() } else { own::abort_not_running() }.into())
+}
+
+/// Serves `POST /queries/<id>/abort-request`.
+pub(crate) async fn abort_by_id(proxy: &Arc<Proxy>, session: &Arc<Session>, query_id: &QueryId) -> Result<Bytes, Stop> {
+    if let Some(run) = held(proxy, session, query_id) {
+        match run.state() {
+            State::Working | State::Held(..) => {
+                run.cancel();
+                stop_upstream(proxy, session, &run).await;
+                return Ok(own::aborted().into());
+            }
+            State::Done(done) if done.status != MonitoredStatus::Running => return Ok(own::abort_not_running().into()),
+            State::Done(_) => {}
+        }
+    }
+    let binding = proxy.queries.of_session(query_id, session)?;
+    let upstream_id = binding.upstream_id.as_ref().unwrap_or(query_id);
+    let path = paths::abort_by_id_path(upstream_id, &fresh_request_id()?);
+    Ok(if aborted(proxy, session, &path, Bytes::from_static(b"{}")).await? {
+        own::aborted()
+    } else {
+        own::abort_not_running()
+    }
+    .into())
+}
+
+/// Stops at Snowflake what this run has sent, as far as that goes. The reply to the statement itself tells what came of it.
+pub(crate) async fn stop_upstream(proxy: &Proxy, session: &Session, run: &Run) {
+    if let Some(sql) = run.sent() {
+        // Whatever comes of it, the statement's own reply says how it ended.
+        let _ = abort_request(proxy, session, &sql, &run.key.request_id).await;
+    }
+}
+
+async fn abort_request(proxy: &Proxy, session: &Session, sql: &str, stop: &RequestId) -> Result<bool, Stop> {
+    let path = paths::abort_by_request_path(&fresh_request_id()?);
+    aborted(proxy, session, &path, paths::abort_by_request_body(sql, stop).into()).await
+}
+
+async fn aborted(proxy: &Proxy, session: &Session, path: &str, body: Bytes) -> Result<bool, Stop> {
+    let raw = proxy.call_upstream(session, Method::POST, path, Some(body)).await?.map_err(refuse::unanswered)?;
+    Ok(Reply::parse(&raw.body, &proxy.limits).is_ok_and(|reply| reply.is_success()))
+}

@@ -1,0 +1,63 @@
+//! What must be heard at once: another bundle, a revoked session.
+
+use std::{sync::Arc, time::Duration};
+
+use icegate_proto::v1::watch_response::Event;
+use tracing::{info, warn};
+
+use crate::{metrics::WATCH_CONNECTED, proxy::Proxy};
+
+/// First and longest pause before the watch is opened again.
+const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How long the first watch waits for the journal of an earlier start.
+const JOURNAL_FIRST: Duration = Duration::from_secs(5);
+
+/// Keeps the watch open. Never returns.
+///
+/// What happened while it was closed is made good by [`crate::session::Sessions::doubt_all`]: each session is asked
+/// about again before its next request is served.
+pub(crate) async fn keep(proxy: Arc<Proxy>) {
+    // A new watch lets the PDP write off the runs an earlier start of this proxy left open: first it gets the ends of
+    // those that are known.
+    let _ = tokio::time::timeout(JOURNAL_FIRST, proxy.recorder.delivered()).await;
+    let mut pause = RECONNECT.0;
+    loop {
+        if listen(&proxy).await {
+            pause = RECONNECT.0;
+            warn!("watch of the pdp lost");
+        }
+        metrics::gauge!(WATCH_CONNECTED).set(0.0);
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RECONNECT.1);
+    }
+}
+
+/// Listens until the stream ends or is silent for too long. Says whether anything was heard.
+async fn listen(proxy: &Arc<Proxy>) -> bool {
+    let Ok(mut stream) = proxy.pdp.watch(&proxy.pep_id).await else {
+        return false;
+    };
+    let mut heard = false;
+    while let Ok(Ok(Some(message))) = tokio::time::timeout(proxy.pdp.watch_stale(), stream.message()).await {
+        proxy.pdp.watch_heard();
+        if !heard {
+            heard = true;
+            metrics::gauge!(WATCH_CONNECTED).set(1.0);
+            info!("watch of the pdp open");
+            proxy.sessions.doubt_all();
+        }
+        match message.event {
+            Some(Event::BundleVersion(version)) => {
+                proxy.cache.bundle_is(&version);
+                info!(version, "bundle");
+            }
+            Some(Event::Revoked(revoked)) => {
+                for session_id in revoked.session_ids {
+                    proxy.revoke(&session_id);
+                }
+            }
+            Some(Event::Heartbeat(_)) | None => {}
+        }
+    }
+    heard
+}

@@ -1,0 +1,224 @@
+//! The configuration of one proxy: text to types, with the place and the remedy in every error.
+//!
+//! Everything is read and checked here, before a port is bound. Secrets are files or environment names; they are read
+//! by [`secrets`] and never printed.
+
+pub mod secrets;
+
+mod raw;
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use http::Uri;
+
+/// Everything a proxy is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Stable name of this proxy, known to the PDP: one per replica.
+    pub pep_id: String,
+    /// Where drivers connect.
+    pub listen: Listen,
+    /// The warehouse.
+    pub upstream: Upstream,
+    /// The decision point.
+    pub pdp: Pdp,
+    /// Where records wait while the PDP is away.
+    pub journal: Journal,
+    /// The sealed tokens handed to drivers.
+    pub tokens: Tokens,
+    /// Statements that wait for a person.
+    pub hold: Hold,
+    /// Bounds on what one client may cost.
+    pub limits: Limits,
+    /// Where metrics and health are served; `None` is nowhere.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Where drivers connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// Address and port.
+    pub addr: SocketAddr,
+    /// Certificate and key; `None` only on loopback with `danger_plaintext`.
+    pub tls: Option<ServerTls>,
+    /// How long a stopping proxy waits for statements on their way.
+    pub drain: Duration,
+}
+
+/// A server's certificate chain and key, both PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerTls {
+    /// The certificate chain, leaf first.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// The warehouse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// Scheme and authority.
+    pub url: Uri,
+    /// Certificate authorities (PEM) to trust instead of the public ones.
+    pub ca: Option<PathBuf>,
+    /// Snowflake account identifier.
+    pub account: String,
+    /// The service user every session is opened as.
+    pub user: String,
+    /// How that user proves itself.
+    pub auth: UpstreamAuth,
+    /// Role when the driver names none.
+    pub role: Option<String>,
+    /// Warehouse when the driver names none.
+    pub warehouse: Option<String>,
+    /// Longest wait for a connection.
+    pub connect_timeout: Duration,
+    /// Longest wait for one whole reply.
+    pub reply_timeout: Duration,
+}
+
+/// How the service user proves itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpstreamAuth {
+    /// A JWT signed by this RSA private key (PEM file).
+    KeyPair(PathBuf),
+    /// A password from a file, without its last line break.
+    PasswordFile(PathBuf),
+    /// A password from an environment variable.
+    PasswordEnv(String),
+}
+
+/// The decision point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pdp {
+    /// Scheme and authority.
+    pub url: Uri,
+    /// Mutual TLS; `None` only on loopback with `danger_plaintext`.
+    pub tls: Option<ClientTls>,
+    /// Longest wait for a connection.
+    pub connect_timeout: Duration,
+    /// Longest wait for one answer.
+    pub timeout: Duration,
+    /// Having heard nothing for this long means unreachable.
+    pub watch_stale: Duration,
+    /// How long after the last contact cached allows may still run.
+    pub grace: Duration,
+}
+
+/// A client's certificate and key and whom it trusts, all PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientTls {
+    /// Who signs the server's certificate.
+    pub ca: PathBuf,
+    /// Our certificate chain.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// Where records wait while the PDP is away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Journal {
+    /// The file.
+    pub path: PathBuf,
+    /// Bytes it may grow to; beyond, nothing runs under `grace`.
+    pub bytes_max: u64,
+}
+
+/// The sealed tokens handed to drivers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokens {
+    /// Keys, one per line, newest first; `None` makes one for this process only.
+    pub keys_file: Option<PathBuf>,
+    /// Make the file with a fresh key when it is missing.
+    pub create: bool,
+    /// Validity of a session token.
+    pub session_ttl: Duration,
+    /// Validity of a master token.
+    pub master_ttl: Duration,
+}
+
+/// Statements that wait for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// How long one poll is held before it is answered with "still running".
+    pub poll: Duration,
+    /// Having seen no poll for this long means the driver has gone; the statement will not run.
+    pub abandoned: Duration,
+}
+
+/// Bounds on what one client may cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one request, unpacked.
+    pub body_bytes_max: usize,
+    /// Bytes of one reply from the warehouse, unpacked.
+    pub reply_bytes_max: usize,
+    /// Connections at one time.
+    pub connections_max: usize,
+    /// Held statements of one session.
+    pub held_per_session_max: usize,
+    /// Held statements in all.
+    pub held_max: usize,
+    /// Cached decisions.
+    pub cache_entries_max: u64,
+    /// Query ids remembered with the session they belong to.
+    pub queries_max: u64,
+    /// Bytes of finished answers kept for retries and late polls.
+    pub kept_bytes_max: u64,
+    /// Sessions remembered in memory. A forgotten one is read again from its token.
+    pub sessions_max: u64,
+}
+
+impl Config {
+    /// Reads and checks the file, and nothing beside it.
+    ///
+    /// # Errors
+    /// When it cannot be read, or says something that cannot be.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
+            file: name.clone(),
+            line: 0,
+            message: format!("cannot be read: {error}"),
+        })?;
+        Self::parse(&text, &name)
+    }
+
+    /// Reads and checks `text`; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// When it is not TOML, has an unknown key, or says something that cannot be.
+    pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
+        raw::parse(text).map_err(|fault| ConfigError {
+            file: name.to_owned(),
+            line: fault.line(text),
+            message: fault.message,
+        })
+    }
+}
+
+/// What is wrong with a configuration, where, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError {
+    /// The file as it was named.
+    pub file: String,
+    /// Line, from 1; 0 when the fault has no place.
+    pub line: usize,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(f, "{}: {}", self.file, self.message),
+            line => write!(f, "{}:{line}: {}", self.file, self.message),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The connection to the warehouse: one call, one reply, with limits of time and size.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use icegate_pep_protocol::{Secret, body};
+
+use crate::{
+    config,
+    metrics::{UPSTREAM_DURATION, UPSTREAM_ERRORS},
+};
+
+/// Calls the warehouse.
+#[derive(Clone)]
+pub(crate) struct Upstream {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    base: Uri,
+    reply_timeout: Duration,
+    reply_bytes_max: usize,
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("base", &self.base).finish_non_exhaustive()
+    }
+}
+
+/// What the warehouse answered, unpacked.
+pub(crate) struct RawReply {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Bytes,
+}
+
+/// Why there is no reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum UpstreamError {
+    /// No connection: nothing was sent.
+    #[error("the warehouse cannot be connected to")]
+    NotSent,
+    /// It was sent, and no whole reply came.
+    #[error("the connection to the warehouse was cut before its reply")]
+    Cut,
+    /// It was sent, and the reply did not come in time.
+    #[error("the warehouse did not reply in time")]
+    Timeout,
+    /// The reply is over the limit.
+    #[error("the reply of the warehouse is over the limit")]
+    TooLarge,
+    /// The reply is not what it says it is.
+    #[error("the reply of the warehouse cannot be read")]
+    Unreadable,
+}
+
+impl UpstreamError {
+    /// Whether the warehouse may have run what was asked.
+    pub(crate) fn may_have_run(self) -> bool {
+        !matches!(self, Self::NotSent)
+    }
+}
+
+impl Upstream {
+    pub(crate) fn new(config: &config::Upstream, tls: &Arc<rustls::ClientConfig>, reply_bytes_max: usize) -> Self {
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        http.set_connect_timeout(Some(config.connect_timeout));
+        // `http` URLs get past the configuration only on loopback and with `danger_plaintext`.
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(rustls::ClientConfig::clone(tls))
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(http);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_mins(1))
+            .build(https);
+        Self { client, base: config.url.clone(), reply_timeout: config.reply_timeout, reply_bytes_max }
+    }
+
+    /// Sends one call and reads its whole reply.
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path_and_query: &str,
+        token: Option<&Secret>,
+        body: Option<Bytes>,
+    ) -> Result<RawReply, UpstreamError> {
+        let started = Instant::now();
+        let reply = match tokio::time::timeout(self.reply_timeout, self.send(method, path_and_query, token, body)).await
+        {
+            Ok(reply) => reply,
+            Err(_elapsed) => Err(UpstreamError::Timeout),
+        };
+        metrics::histogram!(UPSTREAM_DURATION).record(started.elapsed());
+        if let Err(error) = &reply {
+            metrics::counter!(UPSTREAM_ERRORS, "error" => word(*error)).increment(1);
+        }
+        reply
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path_and_query: &str,
+        token: Option<&Secret>,
+        body: Option<Bytes>,
+    ) -> Result<RawReply, UpstreamError> {
+        let request = self.request(method, path_and_query, token, body.as_ref()).ok_or(UpstreamError::NotSent)?;
+        let response = self.client.request(request).await.map_err(|error| {
+            // Reusing a connection the warehouse had just closed cannot be told from a cut in the middle.
+            if error.is_connect() { UpstreamError::NotSent } else { UpstreamError::Cut }
+        })?;
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, self.reply_bytes_max).collect().await.map_err(|error| {
+            if error.is::<LengthLimitError>() { UpstreamError::TooLarge } else { UpstreamError::Cut }
+        })?;
+        Ok(RawReply { status: head.status, body: self.unpacked(&head.headers, body.to_bytes())? })
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path_and_query: &str,
+        token: Option<&Secret>,
+        body: Option<&Bytes>,
+    ) -> Option<Request<Full<Bytes>>> {
+        let uri = Uri::builder()
+            .scheme(self.base.scheme()?.clone())
+            .authority(self.base.authority()?.clone())
+            .path_and_query(path_and_query)
+            .build()
+            .ok()?;
+        let mut request = Request::new(Full::new(body.cloned().unwrap_or_default()));
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        let headers = request.headers_mut();
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("icegate/", env!("CARGO_PKG_VERSION"))));
+        if body.is_some() {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        if let Some(token) = token {
+            let mut value = HeaderValue::try_from(format!("Snowflake Token=\"{}\"", token.expose())).ok()?;
+            value.set_sensitive(true);
+            headers.insert(header::AUTHORIZATION, value);
+        }
+        Some(request)
+    }
+
+    fn unpacked(&self, headers: &HeaderMap, body: Bytes) -> Result<Bytes, UpstreamError> {
+        if !body::is_gzip(&body) {
+            return match headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
+                None | Some(b"" | b"identity") => Ok(body),
+                Some(_) if body.is_empty() => Ok(body),
+                Some(_) => Err(UpstreamError::Unreadable),
+            };
+        }
+        body::gunzip(&body, self.reply_bytes_max).map(Bytes::from).map_err(|error| match error {
+            body::BodyError::TooLarge { .. } => UpstreamError::TooLarge,
+            body::BodyError::Encoding
+            | body::BodyError::Gzip
+            | body::BodyError::Json(_)
+            | body::BodyError::NotAnObject => UpstreamError::Unreadable,
+        })
+    }
+}
+
+fn word(error: UpstreamError) -> &'static str {
+    match error {
+        UpstreamError::NotSent => "not-sent",
+        UpstreamError::Cut => "cut",
+        UpstreamError::Timeout => "timeout",
+        UpstreamError::TooLarge => "too-large",
+        UpstreamError::Unreadable => "unreadable",
+    }
+}

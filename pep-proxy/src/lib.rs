@@ -1,0 +1,373 @@
+//! How does a driver's statement reach Snowflake only as it was decided?
+//!
+//! The policy enforcement point: a proxy that speaks Snowflake's own protocol, so that a driver only changes its host. It
+//! holds the one credential for Snowflake, asks the PDP about each statement, refuses, holds or forwards, and tells the
+//! PDP what became of it. It parses no SQL and evaluates no policy.
+//!
+//! ```
+//! let text = r#"
+//! pep_id = "pep-1"
+//! [listen]
+//! addr = "127.0.0.1:0"
+//! danger_plaintext = true
+//! [upstream]
+//! url = "http://127.0.0.1:9000"
+//! danger_plaintext = true
+//! account = "ACCT"
+//! user = "ICEGATE"
+//! auth = "password"
+//! password_env = "UPSTREAM_PASSWORD"
+//! [pdp]
+//! url = "http://pdp.internal:7700"
+//! danger_plaintext = true
+//! "#;
+//! let error = icegate_pep::Config::parse(text, "pep.toml").unwrap_err();
+//! assert_eq!(
+//!     error.to_string(),
+//!     "pep.toml:14: `pdp.url` is `http://pdp.internal:7700`; plaintext is for loopback only; use `https`",
+//! );
+//! ```
+//!
+//! In the order a statement flows: [`config`], `listen` (sockets and bytes), `proxy` (which part answers which call),
+//! `session` (login, renewal, where a session stands), `statement` (one run from request to record), `ask` (the PDP, the
+//! decision cache, the watch), `refuse`, `hold` (waiting for a person), `forward` (Snowflake), `answer` (results by id,
+//! monitoring, aborts), `record` (outcomes and the journal), [`metrics`].
+//!
+//! # Invariants
+//! - Nothing is sent to Snowflake for a client without an `ask::Permitted`, and only `ask` makes one, after the record of
+//!   what will run is durable: at the PDP, or in the journal while the PDP is away and `pdp.grace` lasts.
+//! - No token of Snowflake's is ever in an answer.
+//! - A statement runs at most once per permission, whatever a driver repeats.
+
+mod answer;
+mod ask;
+pub mod config;
+mod forward;
+mod hold;
+mod listen;
+pub mod metrics;
+mod proxy;
+mod record;
+mod refuse;
+mod session;
+mod statement;
+
+use std::{
+    ffi::OsString, future::Future, io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc,
+    time::Duration,
+};
+
+use clap::Parser as _;
+use icegate_pep_protocol::{Limits, SealKey, Sealer};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tracing::{info, warn};
+
+pub use crate::ask::pdp::PdpSetupError;
+pub use crate::config::{Config, ConfigError};
+use crate::{
+    answer::Queries,
+    ask::{cache::Cache, pdp::Pdp},
+    config::secrets::{Secrets, SecretsError},
+    forward::upstream::Upstream,
+    hold::Holds,
+    proxy::Proxy,
+    record::{Recorder, journal::Journal},
+    session::Sessions,
+    statement::Kept,
+};
+
+/// Exit status for a configuration that cannot be used (`EX_USAGE` of sysexits.h).
+pub const EXIT_CONFIG: u8 = 64;
+/// How often sessions that are over are forgotten.
+const SWEEP: Duration = Duration::from_mins(1);
+
+/// Why a proxy does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A file the configuration names.
+    #[error("configuration not usable")]
+    Secrets(#[from] SecretsError),
+    /// The address of the PDP or its certificates.
+    #[error("`pdp`: not usable")]
+    Pdp(#[source] PdpSetupError),
+    /// The journal.
+    #[error("`journal.path`: cannot open `{path}`")]
+    Journal {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A port.
+    #[error("`{key}`: cannot listen on `{addr}`")]
+    Bind {
+        /// The configuration key.
+        key: &'static str,
+        /// The address.
+        addr: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// A proxy that is serving.
+#[derive(Debug)]
+pub struct Running {
+    addr: SocketAddr,
+    metrics_addr: Option<SocketAddr>,
+    proxy: Arc<Proxy>,
+    drain: Duration,
+    server: JoinHandle<()>,
+    background: Vec<JoinHandle<()>>,
+}
+
+/// Starts a proxy: reads the files its configuration names, binds, and serves in the background.
+///
+/// # Errors
+/// When a file, the journal or a port cannot be used.
+pub async fn start(config: Config) -> Result<Running, StartError> {
+    let secrets = Secrets::read(&config)?;
+    serve(config, secrets).await
+}
+
+async fn serve(config: Config, secrets: Secrets) -> Result<Running, StartError> {
+    // A library of ours may ask rustls for "the" provider: let there be one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _ = metrics::handle();
+    let journal = Journal::open(&config.journal.path, config.journal.bytes_max)
+        .map_err(|source| StartError::Journal { path: config.journal.path.display().to_string(), source })?;
+    let server_tls = secrets.server_tls.clone();
+    let proxy = Arc::new(proxy(&config, secrets, journal)?);
+    let addr = config.listen.addr;
+    let bound = |key, addr| move |source| StartError::Bind { key, addr, source };
+    let listener = TcpListener::bind(addr).await.map_err(bound("listen.addr", addr))?;
+    let addr = listener.local_addr().map_err(bound("listen.addr", addr))?;
+    let mut background = vec![
+        tokio::spawn(ask::watch::keep(Arc::clone(&proxy))),
+        tokio::spawn(proxy.recorder.clone().deliver()),
+        tokio::spawn(sweep(Arc::clone(&proxy))),
+    ];
+    let metrics_addr = match config.metrics {
+        None => None,
+        Some(addr) => {
+            let watched = Arc::clone(&proxy);
+            let ready: metrics::Ready = Arc::new(move || watched.pdp.heard());
+            let (addr, task) = metrics::serve(addr, ready).await.map_err(bound("metrics.addr", addr))?;
+            background.push(task);
+            Some(addr)
+        }
+    };
+    let server = tokio::spawn(listen::serve(
+        listener,
+        server_tls,
+        Arc::clone(&proxy),
+        config.limits.connections_max,
+        proxy.stopping.subscribe(),
+    ));
+    info!(%addr, pep_id = proxy.pep_id, "serving");
+    Ok(Running { addr, metrics_addr, proxy, drain: config.listen.drain, server, background })
+}
+
+fn proxy(config: &Config, secrets: Secrets, journal: Journal) -> Result<Proxy, StartError> {
+    if secrets.token_keys_passing {
+        warn!("`tokens.keys_file` is not set: a restart of this proxy ends all sessions");
+    }
+    let pdp = Pdp::new(&config.pdp, secrets.pdp_tls, &config.pep_id).map_err(StartError::Pdp)?;
+    let keys = secrets.token_keys.iter().map(|key| SealKey::new(**key)).collect();
+    let sealer =
+        Sealer::new(keys).ok_or(SecretsError::Unusable { key: "tokens.keys_file", message: "no key".to_owned() })?;
+    let Config { limits, tokens, upstream, .. } = config;
+    Ok(Proxy {
+        pep_id: config.pep_id.clone(),
+        body_bytes_max: limits.body_bytes_max,
+        limits: Limits {
+            body_wire_bytes_max: limits.body_bytes_max,
+            body_bytes_max: limits.body_bytes_max,
+            reply_bytes_max: limits.reply_bytes_max,
+            ..Limits::default()
+        },
+        recorder: Recorder::new(pdp.clone(), &config.pep_id, journal),
+        pdp,
+        cache: Cache::new(limits.cache_entries_max),
+        sessions: Sessions::new(limits.sessions_max),
+        sealer,
+        session_ttl: tokens.session_ttl,
+        master_ttl: tokens.master_ttl,
+        upstream: Upstream::new(upstream, &secrets.upstream_tls, limits.reply_bytes_max),
+        account: upstream.account.clone(),
+        user: upstream.user.clone(),
+        credential: secrets.credential,
+        default_role: upstream.role.clone(),
+        default_warehouse: upstream.warehouse.clone(),
+        hold: config.hold.clone(),
+        holds: Holds::new(limits.held_max, limits.held_per_session_max),
+        kept: Kept::new(limits.kept_bytes_max),
+        queries: Queries::new(limits.queries_max),
+        stopping: watch::Sender::new(false),
+        working: watch::Sender::new(0),
+    })
+}
+
+async fn sweep(proxy: Arc<Proxy>) {
+    let idle_ms = i64::try_from(proxy.master_ttl.as_millis()).unwrap_or(i64::MAX);
+    let mut tick = tokio::time::interval(SWEEP);
+    loop {
+        tick.tick().await;
+        proxy.sessions.sweep(record::unix_ms(), idle_ms);
+    }
+}
+
+impl Running {
+    /// Where drivers connect.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Where metrics and health are served.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics_addr
+    }
+
+    /// Records the PDP has not got yet.
+    pub fn journal_entries(&self) -> usize {
+        self.proxy.recorder.waiting()
+    }
+
+    /// Stops accepting, lets what is on its way end for as long as `listen.drain` says, and stops.
+    pub async fn shutdown(self) {
+        self.proxy.stopping.send_replace(true);
+        let mut server = self.server;
+        let drained = tokio::time::timeout(self.drain, async {
+            let _ = (&mut server).await;
+            let mut working = self.proxy.working.subscribe();
+            let _ = working.wait_for(|count| *count == 0).await;
+        });
+        if drained.await.is_err() {
+            warn!(working = *self.proxy.working.borrow(), "stopped with work left");
+        }
+        server.abort();
+        for task in self.background {
+            task.abort();
+        }
+        info!("stopped");
+    }
+}
+
+#[derive(clap::Parser)]
+#[command(
+    name = "icegate-pep",
+    version,
+    about = "icegate's policy enforcement point: a proxy that speaks Snowflake's protocol"
+)]
+struct Arguments {
+    /// The configuration file; config.example.toml has every key
+    #[arg(long, value_name = "FILE", env = "ICEGATE_PEP_CONFIG", default_value = "pep.toml")]
+    config: PathBuf,
+    /// Read and check the configuration and the files it names, then stop
+    #[arg(long)]
+    check_config: bool,
+}
+
+/// The whole program, for its own binary and for `icegate`. `args` begins with the program's name.
+///
+/// Exits with 0 after an orderly stop, 64 when the configuration cannot be used, 1 otherwise.
+pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(args) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(EXIT_CONFIG) } else { ExitCode::SUCCESS };
+        }
+    };
+    let read = Config::load(&arguments.config).map_err(|error| said(&error)).and_then(|config| {
+        let secrets =
+            Secrets::read(&config).map_err(|error| format!("{}: {}", arguments.config.display(), said(&error)))?;
+        Ok((config, secrets))
+    });
+    let (config, secrets) = match read {
+        Ok(read) => read,
+        Err(message) => {
+            tell(&message);
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    if arguments.check_config {
+        tell(&format!("{}: good", arguments.config.display()));
+        return ExitCode::SUCCESS;
+    }
+    logging();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tell(&format!("no runtime: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(async {
+        match serve(config, secrets).await {
+            Ok(running) => {
+                told_to_stop().await;
+                running.shutdown().await;
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                tell(&said(&error));
+                ExitCode::FAILURE
+            }
+        }
+    })
+}
+
+fn logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    // Whoever embeds this may have its own.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init();
+}
+
+#[cfg(unix)]
+fn told_to_stop() -> impl Future<Output = ()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => {
+                tokio::select! {
+                    _ = tokio::signal::ctrl_c() => {}
+                    _ = terminate.recv() => {}
+                }
+            }
+            Err(_) => {
+                let _ = tokio::signal::ctrl_c().await;
+            }
+        }
+    }
+}
+
+#[cfg(not(unix))]
+async fn told_to_stop() {
+    let _ = tokio::signal::ctrl_c().await;
+}
+
+/// An error and its causes in one line.
+fn said(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn tell(message: &str) {
+    use std::io::Write as _;
+    // Nobody to tell that nobody can be told.
+    let _ = writeln!(std::io::stderr(), "{message}");
+}

@@ -1,0 +1,135 @@
+//! Every number this process tells, and the port it tells them on.
+//!
+//! Labels come from closed sets: never a principal, an object, a statement.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
+
+/// Requests answered, by `route` and `outcome` (`ok`, `failed` at Snowflake, `refused`, `held`).
+pub const REQUESTS: &str = "icegate_pep_requests_total";
+/// Statements decided, by `outcome` (`allow`, `mask`, `deny`, `needs-approval`).
+pub const DECISIONS: &str = "icegate_pep_decisions_total";
+/// Looks into the decision cache, by `result` (`hit`, `miss`, `stale`).
+pub const CACHE_REQUESTS: &str = "icegate_pep_cache_requests_total";
+/// Cached decisions dropped at once, because of a new bundle.
+pub const CACHE_INVALIDATIONS: &str = "icegate_pep_cache_invalidations_total";
+/// What was refused, by `code`.
+pub const REFUSALS: &str = "icegate_pep_refusals_total";
+/// Time of one stage of a statement, by `stage` (`ask`, `forward`).
+pub const STAGE_DURATION: &str = "icegate_pep_stage_duration_seconds";
+/// Time the warehouse took to answer one call.
+pub const UPSTREAM_DURATION: &str = "icegate_pep_upstream_duration_seconds";
+/// Calls to the warehouse that got no answer.
+pub const UPSTREAM_ERRORS: &str = "icegate_pep_upstream_errors_total";
+/// Time the PDP took to answer one call.
+pub const PDP_DURATION: &str = "icegate_pep_pdp_duration_seconds";
+/// Sessions in memory.
+pub const SESSIONS: &str = "icegate_pep_sessions";
+/// Statements waiting for a person.
+pub const HELD: &str = "icegate_pep_held_statements";
+/// Entries in the journal that the PDP has not got yet.
+pub const JOURNAL_ENTRIES: &str = "icegate_pep_journal_entries";
+/// Outcomes recorded, by `status`.
+pub const OUTCOMES: &str = "icegate_pep_outcomes_total";
+/// 1 while the watch stream of the PDP is heard.
+pub const WATCH_CONNECTED: &str = "icegate_pep_pdp_watch_connected";
+/// 1, with the `version` of the program.
+pub const BUILD_INFO: &str = "icegate_pep_build_info";
+
+const SECONDS: &[f64] =
+    &[0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+
+static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+
+/// The process's recorder, installed on first use.
+pub(crate) fn handle() -> Option<&'static PrometheusHandle> {
+    HANDLE
+        .get_or_init(|| {
+            let handle = PrometheusBuilder::new().set_buckets(SECONDS).ok()?.install_recorder().ok()?;
+            describe();
+            Some(handle)
+        })
+        .as_ref()
+}
+
+fn describe() {
+    describe_counter!(REQUESTS, "requests answered");
+    describe_counter!(DECISIONS, "statements decided");
+    describe_counter!(CACHE_REQUESTS, "looks into the decision cache");
+    describe_counter!(CACHE_INVALIDATIONS, "times the decision cache was emptied for a new bundle");
+    describe_counter!(REFUSALS, "refusals by code");
+    describe_histogram!(STAGE_DURATION, Unit::Seconds, "time of one stage of a statement");
+    describe_histogram!(UPSTREAM_DURATION, Unit::Seconds, "time the warehouse took to answer a call");
+    describe_counter!(UPSTREAM_ERRORS, "calls to the warehouse that got no answer");
+    describe_histogram!(PDP_DURATION, Unit::Seconds, "time the PDP took to answer a call");
+    describe_gauge!(SESSIONS, "sessions in memory");
+    describe_gauge!(HELD, "statements waiting for a person");
+    describe_gauge!(JOURNAL_ENTRIES, "records the PDP has not got yet");
+    describe_counter!(OUTCOMES, "outcomes of statements by status");
+    describe_gauge!(WATCH_CONNECTED, "1 while the PDP's watch stream is heard");
+    describe_gauge!(BUILD_INFO, "1, with the version of the program");
+    metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    metrics::gauge!(HELD).set(0.0);
+    metrics::gauge!(SESSIONS).set(0.0);
+    metrics::gauge!(JOURNAL_ENTRIES).set(0.0);
+    metrics::gauge!(WATCH_CONNECTED).set(0.0);
+}
+
+/// Says whether statements can be served now.
+pub(crate) type Ready = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// Serves `/metrics`, `/healthz` and `/readyz` until the task is dropped.
+pub(crate) async fn serve(
+    addr: SocketAddr,
+    ready: Ready,
+) -> std::io::Result<(SocketAddr, tokio::task::JoinHandle<()>)> {
+    let listener = TcpListener::bind(addr).await?;
+    let addr = listener.local_addr()?;
+    let task = tokio::spawn(async move {
+        let mut upkeep = tokio::time::interval(Duration::from_secs(5));
+        loop {
+            tokio::select! {
+                _ = upkeep.tick() => if let Some(handle) = handle() { handle.run_upkeep() },
+                accepted = listener.accept() => {
+                    let Ok((stream, _)) = accepted else { continue };
+                    let ready = Arc::clone(&ready);
+                    tokio::spawn(async move {
+                        let service = service_fn(|request| { let answer = answer(&request, &ready); async { Ok::<_, Infallible>(answer) } });
+                        // A scraper that goes away is its own affair.
+                        let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                    });
+                }
+            }
+        }
+    });
+    Ok((addr, task))
+}
+
+fn answer(request: &http::Request<hyper::body::Incoming>, ready: &Ready) -> Response<Full<Bytes>> {
+    let (status, text) = match request.uri().path() {
+        "/metrics" => (StatusCode::OK, handle().map(PrometheusHandle::render).unwrap_or_default()),
+        "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
+        "/readyz" if ready() => (StatusCode::OK, "ready\n".to_owned()),
+        "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, "the PDP is not heard\n".to_owned()),
+        _ => (StatusCode::NOT_FOUND, "not found\n".to_owned()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+    response
+}

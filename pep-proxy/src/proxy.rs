@@ -1,0 +1,351 @@
+//! One proxy: its parts, and which of them answers which call.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, StatusCode, header};
+use icegate_pep_protocol::{
+    Limits, PepCode, Reply, Route, RouteError, SealedSession, Sealer, TokenError, TokenKind, answer as own,
+    decode_body, parse_authorization,
+    reply::SessionLoss,
+    upstream::{self as paths},
+};
+use serde_json::{Map, Value};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::{
+    answer::{self, Queries},
+    ask::{
+        cache::Cache,
+        pdp::{Pdp, PdpError},
+    },
+    config::{Hold, secrets::Credential},
+    forward::upstream::{RawReply, Upstream, UpstreamError},
+    hold::Holds,
+    listen::{Call, Unread},
+    metrics::REQUESTS,
+    record::{Recorder, unix_ms},
+    refuse::Stop,
+    session::{
+        Ending, Session, Sessions,
+        login::{self, fresh_request_id},
+        renew::{self, Renewal},
+    },
+    statement::{self, Kept, Told},
+};
+
+/// Bytes up to which a reply is looked into for the end of the session: such replies are short.
+const SESSION_LOSS_BYTES_MAX: usize = 8 * 1024;
+/// Pauses between tries to close a session at the PDP. Then it ends with its identity.
+const CLOSE_RETRIES: [Duration; 4] =
+    [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(10), Duration::from_mins(1)];
+
+/// Everything one proxy works with.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    pub(crate) pep_id: String,
+    pub(crate) body_bytes_max: usize,
+    pub(crate) limits: Limits,
+    pub(crate) pdp: Pdp,
+    pub(crate) cache: Cache,
+    pub(crate) sessions: Sessions,
+    pub(crate) sealer: Sealer,
+    pub(crate) session_ttl: Duration,
+    pub(crate) master_ttl: Duration,
+    pub(crate) upstream: Upstream,
+    pub(crate) account: String,
+    pub(crate) user: String,
+    pub(crate) credential: Credential,
+    pub(crate) default_role: Option<String>,
+    pub(crate) default_warehouse: Option<String>,
+    pub(crate) recorder: Recorder,
+    pub(crate) hold: Hold,
+    pub(crate) holds: Holds,
+    pub(crate) kept: Kept,
+    pub(crate) queries: Queries,
+    pub(crate) stopping: watch::Sender<bool>,
+    /// Tasks that must end before the process does.
+    pub(crate) working: watch::Sender<usize>,
+}
+
+impl Call {
+    /// The token the driver sent, if it is one.
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(parse_authorization)
+    }
+}
+
+impl Proxy {
+    /// Answers one call, whatever it is.
+    pub(crate) async fn answer(self: &Arc<Self>, call: Call) -> Bytes {
+        let route = match Route::parse(call.method.as_str(), &call.path, &call.query) {
+            Ok(route) => route,
+            Err(error) => return counted("unknown", Err(unknown_route(&error))),
+        };
+        let name = route.name();
+        counted(name, self.serve(route, &call).await)
+    }
+
+    /// Answers a call whose bytes did not come whole.
+    #[expect(clippy::unused_self, reason = "it is the proxy that answers")]
+    pub(crate) fn unread(&self, unread: Unread) -> Bytes {
+        let stop = match unread {
+            Unread::TooLarge => Stop::new(
+                PepCode::RequestLimit,
+                "The request is larger than icegate takes. Send fewer rows or a shorter statement at a time.",
+            ),
+            Unread::Cut => Stop::new(PepCode::RequestMalformed, "The request did not come whole. Send it again."),
+        };
+        counted("unread", Err(stop))
+    }
+
+    async fn serve(self: &Arc<Self>, route: Route, call: &Call) -> Result<Told, Stop> {
+        let body = match route {
+            Route::Login { names } => login::login(self, names, call).await?,
+            Route::TokenRequest => renew::renew(self, call).await?,
+            Route::Telemetry => own::telemetry().into(),
+            Route::Logout => self.logout(call),
+            Route::Heartbeat => {
+                let session = self.session(call).await?;
+                self.heartbeat(&session).await?
+            }
+            Route::Query { request_id } => {
+                let session = self.session(call).await?;
+                return statement::query(self, session, request_id, call).await;
+            }
+            Route::QueryResult(id) => return answer::result(self, self.session(call).await?, id).await,
+            Route::Monitoring(id) => answer::monitoring(self, &self.session(call).await?, &id).await?,
+            Route::AbortByRequest => answer::abort_by_request(self, &self.session(call).await?, call).await?,
+            Route::AbortById(id) => answer::abort_by_id(self, &self.session(call).await?, &id).await?,
+        };
+        Ok(body.into())
+    }
+
+    /// The call's body as a JSON object.
+    pub(crate) fn decoded(&self, call: &Call) -> Result<Map<String, Value>, Stop> {
+        let encoding = match call.headers.get(header::CONTENT_ENCODING) {
+            None => None,
+            Some(value) => Some(value.to_str().unwrap_or("?")),
+        };
+        decode_body(&call.body, encoding, &self.limits).map_err(|error| Stop::new(error.code(), sentence(&error)))
+    }
+
+    /// The session the call's token stands for, if it still stands.
+    async fn session(self: &Arc<Self>, call: &Call) -> Result<Arc<Session>, Stop> {
+        let token = call.token().ok_or(Stop::TokenInvalid)?;
+        let sealed = self.sealer.open(token, TokenKind::Session, unix_ms()).map_err(|error| match error {
+            TokenError::Expired => Stop::Expired,
+            TokenError::Malformed | TokenError::UnknownKey | TokenError::Forged => Stop::TokenInvalid,
+        })?;
+        let session = self.resume(sealed).await?;
+        session.touch();
+        Ok(session)
+    }
+
+    /// The session of an opened token: from memory, else begun again, once the PDP says it stands.
+    pub(crate) async fn resume(&self, sealed: SealedSession) -> Result<Arc<Session>, Stop> {
+        let epoch = self.sessions.epoch();
+        if let Some(session) = self.sessions.get(&sealed.session_id) {
+            if let Some(ending) = session.ending() {
+                return Err(ending.into());
+            }
+            if session.is_checked(epoch) {
+                return Ok(session);
+            }
+            return match self.pdp.session(&session.id).await {
+                Ok(there) => match Ending::of(there.state()) {
+                    None => {
+                        session.set_checked(epoch);
+                        Ok(session)
+                    }
+                    Some(ending) => {
+                        session.end(ending);
+                        Err(ending.into())
+                    }
+                },
+                Err(PdpError::Unreachable) if self.pdp.in_grace() => Ok(session),
+                Err(error) => Err(error.into()),
+            };
+        }
+        let there = self.pdp.session(&sealed.session_id).await?;
+        if let Some(ending) = Ending::of(there.state()) {
+            return Err(ending.into());
+        }
+        info!(session_id = sealed.session_id, "session resumed from its token");
+        self.sessions.insert(Session::new(sealed, None, epoch)).ok_or_else(|| {
+            Stop::new(
+                PepCode::RequestLimit,
+                "This proxy has no room for another session. Try again later, or through another proxy.",
+            )
+        })
+    }
+
+    /// Ends a session that an administrator has ended.
+    pub(crate) fn revoke(self: &Arc<Self>, session_id: &str) {
+        if let Some(session) = self.sessions.get(session_id) {
+            info!(session_id, "session revoked");
+            session.end(Ending::Revoked);
+            let proxy = Arc::clone(self);
+            self.spawn(async move { proxy.leave_upstream(&session).await });
+        }
+    }
+
+    /// Stops what runs at Snowflake for a session and closes it there, as far as that goes.
+    async fn leave_upstream(&self, session: &Session) {
+        for run in session.running() {
+            run.cancel();
+            answer::stop_upstream(self, session, &run).await;
+        }
+        if let Ok(id) = fresh_request_id() {
+            let token = session.upstream().session;
+            let (path, body) = (paths::logout_path(&id), Bytes::from_static(b"{}"));
+            if let Err(error) = self.upstream.call(Method::POST, &path, Some(&token), Some(body)).await {
+                warn!(session_id = session.id, %error, "session at the warehouse not closed");
+            }
+        }
+    }
+
+    /// The driver goes. It is told that all is well whatever happens: it cannot do anything about it.
+    fn logout(self: &Arc<Self>, call: &Call) -> Bytes {
+        let opened = call.token().and_then(|token| self.sealer.open_ignoring_expiry(token, TokenKind::Session).ok());
+        if let Some(sealed) = opened {
+            let session = self
+                .sessions
+                .get(&sealed.session_id)
+                .unwrap_or_else(|| Arc::new(Session::new(sealed, None, self.sessions.epoch())));
+            session.end(Ending::Closed);
+            self.close_at_pdp(session.id.clone());
+            let proxy = Arc::clone(self);
+            self.spawn(async move {
+                proxy.leave_upstream(&session).await;
+                proxy.sessions.remove(&session.id);
+            });
+        }
+        own::logged_out().into()
+    }
+
+    /// Tells the PDP that a session is closed, trying again for a while.
+    pub(crate) fn close_at_pdp(&self, session_id: String) {
+        let pdp = self.pdp.clone();
+        self.spawn(async move {
+            for pause in CLOSE_RETRIES {
+                tokio::time::sleep(pause).await;
+                match pdp.close_session(&session_id).await {
+                    Ok(()) | Err(PdpError::Void | PdpError::Refused { .. }) => return,
+                    Err(PdpError::Unreachable | PdpError::AuditUnavailable) => {}
+                }
+            }
+            warn!(session_id, "session not closed at the pdp; it ends with its identity");
+        });
+    }
+
+    async fn heartbeat(&self, session: &Session) -> Result<Bytes, Stop> {
+        let path = paths::heartbeat_path(&fresh_request_id()?);
+        // A warehouse that knows no heartbeat is no reason to refuse ours; one that has ended the session is.
+        if let Err(error) = self.call_upstream(session, Method::POST, &path, Some(Bytes::from_static(b"{}"))).await? {
+            warn!(%error, "heartbeat not passed on");
+        }
+        Ok(own::heartbeat().into())
+    }
+
+    /// One call to Snowflake as this session. When its token there has expired it is renewed and the call sent once
+    /// more: a call that is refused for its token was not carried out.
+    pub(crate) async fn call_upstream(
+        &self,
+        session: &Session,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+    ) -> Result<Result<RawReply, UpstreamError>, Stop> {
+        let token = session.upstream().session;
+        let reply = match self.upstream.call(method.clone(), path, Some(&token), body.clone()).await {
+            Ok(reply) => reply,
+            Err(error) => return Ok(Err(error)),
+        };
+        match self.loss(&reply) {
+            None => Ok(Ok(reply)),
+            Some(SessionLoss::Gone) => Err(self.upstream_gone(session)),
+            Some(SessionLoss::Expired) => match renew::upstream_token(self, session).await {
+                Renewal::Done => {
+                    let token = session.upstream().session;
+                    let again = self.upstream.call(method, path, Some(&token), body).await;
+                    match again {
+                        Ok(reply) if self.loss(&reply).is_some() => Err(self.upstream_gone(session)),
+                        other => Ok(other),
+                    }
+                }
+                // The driver's master token may bring the one that is missing here.
+                Renewal::NoMaster if !session.lose_upstream() => Err(Stop::Expired),
+                Renewal::NoMaster | Renewal::Refused => Err(self.upstream_gone(session)),
+                Renewal::Unanswered => Ok(Err(UpstreamError::NotSent)),
+            },
+        }
+    }
+
+    fn upstream_gone(&self, session: &Session) -> Stop {
+        session.end(Ending::UpstreamGone);
+        self.close_at_pdp(session.id.clone());
+        Ending::UpstreamGone.into()
+    }
+
+    fn loss(&self, reply: &RawReply) -> Option<SessionLoss> {
+        let refused = reply.status == StatusCode::UNAUTHORIZED;
+        if !refused && (reply.body.len() > SESSION_LOSS_BYTES_MAX || !contains(&reply.body, b"\"390")) {
+            return None;
+        }
+        let told = Reply::parse(&reply.body, &self.limits).ok().and_then(|reply| reply.session_loss());
+        told.or(refused.then_some(SessionLoss::Expired))
+    }
+
+    /// Runs a task that must end before the process does.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let working = self.working.clone();
+        working.send_modify(|count| *count += 1);
+        let done = Working(working);
+        tokio::spawn(async move {
+            let _done = done;
+            task.await;
+        });
+    }
+}
+
+struct Working(watch::Sender<usize>);
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count = count.saturating_sub(1));
+    }
+}
+
+fn counted(route: &'static str, answered: Result<Told, Stop>) -> Bytes {
+    let Told { body, outcome } = answered.unwrap_or_else(|stop| Told { body: stop.body(None), outcome: "refused" });
+    metrics::counter!(REQUESTS, "route" => route, "outcome" => outcome).increment(1);
+    body
+}
+
+fn unknown_route(error: &RouteError) -> Stop {
+    match error {
+        RouteError::Unknown => Stop::new(
+            PepCode::RouteUnknown,
+            "icegate does not serve this call of Snowflake's protocol. Use a driver's connections, statements and results.",
+        ),
+        RouteError::Malformed { .. }
+        | RouteError::TooLong { .. }
+        | RouteError::Parameter { .. }
+        | RouteError::Name(_) => Stop::new(error.code(), sentence(error)),
+    }
+}
+
+/// An error's text as a sentence for a person.
+fn sentence(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    let mut chars = text.chars();
+    let first: String = chars.next().map(|first| first.to_uppercase().collect()).unwrap_or_default();
+    let end = if text.ends_with('.') { "" } else { "." };
+    format!("{first}{}{end}", chars.as_str())
+}
+
+fn contains(body: &[u8], text: &[u8]) -> bool {
+    body.windows(text.len()).any(|window| window == text)
+}

@@ -1,0 +1,159 @@
+//! What became of each statement, told to the PDP: at once when it can be reached, from the journal when it can again.
+
+pub(crate) mod journal;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use icegate_proto::v1::{AppendOutcomeRequest, JournalEntry, JournaledIntent, RunStatus, journal_entry::Entry};
+use tokio::sync::Notify;
+use tonic::Code;
+use tracing::{error, info, warn};
+
+use self::journal::{Journal, JournalError};
+use crate::{
+    ask::pdp::{Pdp, PdpError},
+    metrics::OUTCOMES,
+};
+
+/// Entries delivered in one call.
+const BATCH_MAX: usize = 256;
+/// First and longest pause between tries to deliver.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// Tells the PDP what became of statements.
+#[derive(Debug, Clone)]
+pub(crate) struct Recorder {
+    pdp: Pdp,
+    pep_id: Arc<str>,
+    journal: Arc<Journal>,
+    waiting: Arc<Notify>,
+}
+
+/// How one run ended.
+#[derive(Debug, Clone)]
+pub(crate) struct RunEnd {
+    pub(crate) status: RunStatus,
+    pub(crate) query_id: String,
+    pub(crate) rows: Option<u64>,
+    pub(crate) duration: Duration,
+    pub(crate) error_code: String,
+}
+
+impl RunEnd {
+    /// An end no warehouse answer stands behind.
+    pub(crate) fn without_reply(status: RunStatus, error_code: &str, duration: Duration) -> Self {
+        Self { status, query_id: String::new(), rows: None, duration, error_code: error_code.to_owned() }
+    }
+}
+
+impl Recorder {
+    pub(crate) fn new(pdp: Pdp, pep_id: &str, journal: Journal) -> Self {
+        Self { pdp, pep_id: pep_id.into(), journal: Arc::new(journal), waiting: Arc::new(Notify::new()) }
+    }
+
+    /// Records the end of the run that `decision_id` allowed. Returns when it is durable, here or at the PDP.
+    pub(crate) async fn outcome(&self, decision_id: &str, session_id: &str, end: RunEnd) {
+        metrics::counter!(OUTCOMES, "status" => word(end.status)).increment(1);
+        let outcome = AppendOutcomeRequest {
+            decision_id: decision_id.to_owned(),
+            session_id: session_id.to_owned(),
+            status: end.status.into(),
+            query_id: end.query_id,
+            rows: end.rows,
+            duration_ms: u64::try_from(end.duration.as_millis()).unwrap_or(u64::MAX),
+            error_code: end.error_code,
+        };
+        // INVARIANT: an outcome never overtakes its intent, which may still be in the journal.
+        if self.journal.is_empty() {
+            match self.pdp.append_outcome(outcome.clone()).await {
+                Ok(()) => return,
+                // It would be refused for ever, and block what comes after it.
+                Err(PdpError::Void | PdpError::Refused { code: Code::InvalidArgument | Code::NotFound, .. }) => {
+                    error!(decision_id, "outcome refused by the pdp");
+                    return;
+                }
+                Err(PdpError::Refused { code, .. }) => warn!(decision_id, ?code, "outcome not taken by the pdp yet"),
+                Err(PdpError::Unreachable | PdpError::AuditUnavailable) => {}
+            }
+        }
+        if let Err(error) = self.keep(Entry::Outcome(outcome)).await {
+            error!(decision_id, %error, "outcome lost: journal not writable");
+        }
+    }
+
+    /// Makes the intent of one statement durable here, while the PDP is away.
+    pub(crate) async fn intent(&self, intent: JournaledIntent) -> Result<(), JournalError> {
+        self.keep(Entry::Intent(intent)).await
+    }
+
+    /// Entries the PDP has not got yet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.journal.len()
+    }
+
+    /// Waits until the PDP has everything.
+    pub(crate) async fn delivered(&self) {
+        while !self.journal.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn keep(&self, entry: Entry) -> Result<(), JournalError> {
+        let entry = JournalEntry { at_unix_ms: unix_ms(), entry: Some(entry) };
+        let journal = Arc::clone(&self.journal);
+        let kept =
+            tokio::task::spawn_blocking(move || journal.append(entry)).await.map_err(|_| JournalError::Stopped)?;
+        self.waiting.notify_one();
+        kept
+    }
+
+    /// Delivers the journal, in order, whenever there is something in it. Never returns.
+    pub(crate) async fn deliver(self) {
+        let mut pause = RETRY.0;
+        loop {
+            let batch = self.journal.first(BATCH_MAX);
+            if batch.is_empty() {
+                self.waiting.notified().await;
+                continue;
+            }
+            let asked = batch.len();
+            match self.pdp.append_journal(&self.pep_id, batch).await {
+                Ok(appended) if appended > 0 => {
+                    let journal = Arc::clone(&self.journal);
+                    let count = usize::try_from(appended).unwrap_or(usize::MAX).min(asked);
+                    let dropped = tokio::task::spawn_blocking(move || journal.drop_first(count)).await;
+                    if !matches!(dropped, Ok(Ok(()))) {
+                        warn!("journal not shortened; its entries are delivered again, which changes nothing");
+                    }
+                    info!(entries = count, "journal delivered");
+                    pause = RETRY.0;
+                }
+                Ok(_) | Err(_) => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(RETRY.1);
+                }
+            }
+        }
+    }
+}
+
+/// Milliseconds since the epoch.
+pub(crate) fn unix_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn word(status: RunStatus) -> &'static str {
+    match status {
+        RunStatus::Succeeded => "succeeded",
+        RunStatus::Failed => "failed",
+        RunStatus::Cancelled => "cancelled",
+        RunStatus::Withheld => "withheld",
+        RunStatus::NotSent => "not-sent",
+        RunStatus::Unknown | RunStatus::Unspecified => "unknown",
+    }
+}

@@ -1,0 +1,287 @@
+//! A driver logs in: its token to the PDP, then a new session at Snowflake with icegate's own credential, then tokens of
+//! icegate's own.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Method;
+use icegate_pep_protocol::{
+    LoginReply, LoginRequest, PepCode, Refusal, RequestId, RequestedNames, SealedSession, Secret, Stamp, TokenKind,
+    UpstreamCredential, UpstreamSession, stamp, token::NONCE_BYTES, upstream, upstream_login,
+};
+use icegate_proto::v1::{Client, OpenSessionRequest, Session as PdpSession, open_session_response};
+use serde::Serialize;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::{Session, UpstreamTokens, context};
+use crate::{
+    ask::pdp::PdpError, config::secrets::Credential, forward::upstream::UpstreamError, listen::Call, proxy::Proxy,
+    record::unix_ms, refuse::Stop,
+};
+
+/// Seconds a key-pair token is valid: one login's worth.
+const JWT_SECONDS: i64 = 60;
+
+/// Serves `POST /session/v1/login-request`.
+pub(crate) async fn login(proxy: &Arc<Proxy>, names: RequestedNames, call: &Call) -> Result<Bytes, Stop> {
+    let body = proxy.decoded(call)?;
+    let request = LoginRequest::parse(&body, names, &proxy.limits)
+        .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
+    let opened = open(proxy, &request, call).await?;
+    let principal = opened.principal.clone().unwrap_or_default();
+    match at_upstream(proxy, &request, &opened).await {
+        Ok(session) => {
+            let agent = principal.agent.map(|agent| agent.id);
+            let sealed = sealed(&request, &opened, &principal.id, agent, &session);
+            welcome(proxy, sealed, &session, &request)
+        }
+        Err(stop) => {
+            proxy.close_at_pdp(opened.session_id);
+            Err(stop)
+        }
+    }
+}
+
+async fn open(proxy: &Proxy, request: &LoginRequest, call: &Call) -> Result<PdpSession, Stop> {
+    let asked = OpenSessionRequest {
+        token: request.token.expose().to_owned(),
+        login_name: request.login_name.clone(),
+        client: Some(Client {
+            app_id: request.client.app_id.clone(),
+            app_version: request.client.app_version.clone(),
+            application: request.client.application.clone(),
+            address: call.peer.to_string(),
+        }),
+        context: Some(context::of_names(&request.names)),
+        pep_id: proxy.pep_id.clone(),
+    };
+    match proxy.pdp.open_session(asked).await?.result {
+        Some(open_session_response::Result::Session(session)) => Ok(session),
+        Some(open_session_response::Result::Refusal(reason)) => {
+            let policy = (!reason.policy_id.is_empty()).then_some(reason.policy_id);
+            Err(Refusal::new(reason.code, reason.message).with_policies(policy).into())
+        }
+        None => Err(PdpError::Unreachable.into()),
+    }
+}
+
+async fn at_upstream(proxy: &Proxy, request: &LoginRequest, opened: &PdpSession) -> Result<UpstreamSession, Stop> {
+    let principal = opened.principal.as_ref();
+    let tag = stamp(&Stamp {
+        decision: None,
+        user: principal.map_or("", |principal| &principal.id),
+        agent: principal.and_then(|principal| principal.agent.as_ref()).map(|agent| agent.id.as_str()),
+        client_tag: request.query_tag.as_deref(),
+    });
+    let secret;
+    let credential = match &proxy.credential {
+        Credential::KeyPair { key, fingerprint } => {
+            secret = jwt(&proxy.account, &proxy.user, key, fingerprint)?;
+            UpstreamCredential::KeyPairJwt { user: &proxy.user, jwt: &secret }
+        }
+        Credential::Password(password) => {
+            secret = Secret::new(password.as_str());
+            UpstreamCredential::Password { user: &proxy.user, password: &secret }
+        }
+    };
+    let mut names = request.names.clone();
+    names.role = names.role.or_else(|| proxy.default_role.clone());
+    names.warehouse = names.warehouse.or_else(|| proxy.default_warehouse.clone());
+    let body = upstream_login(request, &proxy.account, &credential, &tag);
+    let path = upstream::login_path(&names, &fresh_request_id()?);
+    let reply = proxy
+        .upstream
+        .call(Method::POST, &path, None, Some(Bytes::copy_from_slice(&body)))
+        .await
+        .map_err(unreachable)?;
+    let mut session = UpstreamSession::parse(&reply.body, &proxy.limits).map_err(|error| {
+        warn!(status = reply.status.as_u16(), %error, "login at the warehouse refused");
+        Stop::new(
+            PepCode::UpstreamLogin,
+            "Snowflake refused icegate's own login, so this session cannot be opened. Tell whoever runs icegate; the cause is in its log.",
+        )
+    })?;
+    // A stand-in for Snowflake may not say where the session stands: then it is where it was asked to be.
+    context::fill(&mut session.context, &names);
+    Ok(session)
+}
+
+fn unreachable(error: UpstreamError) -> Stop {
+    warn!(%error, "login at the warehouse failed");
+    Stop::new(
+        PepCode::UpstreamUnreachable,
+        "Snowflake cannot be reached, so this session cannot be opened. Try again in a moment.",
+    )
+}
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: String,
+    sub: &'a str,
+    iat: i64,
+    exp: i64,
+}
+
+/// Snowflake docs, "Key-pair authentication", read 2026-11: `<ACCOUNT>.<USER>.SHA256:<fingerprint>`, upper case, the
+/// account without its region.
+fn jwt(account: &str, user: &str, key: &jsonwebtoken::EncodingKey, fingerprint: &str) -> Result<Secret, Stop> {
+    let account = account.to_ascii_uppercase();
+    let account = account.split('.').next().unwrap_or_default();
+    let subject = format!("{account}.{}", user.to_ascii_uppercase());
+    let now = unix_ms() / 1000;
+    let claims = Claims { iss: format!("{subject}.{fingerprint}"), sub: &subject, iat: now, exp: now + JWT_SECONDS };
+    jsonwebtoken::encode(&jsonwebtoken::Header::new(jsonwebtoken::Algorithm::RS256), &claims, key)
+        .map(Secret::new)
+        .map_err(|error| {
+            warn!(%error, "key-pair token not made");
+            Stop::new(
+                PepCode::UpstreamLogin,
+                "icegate cannot sign its own login at Snowflake. Tell whoever runs icegate.",
+            )
+        })
+}
+
+fn sealed(
+    request: &LoginRequest,
+    opened: &PdpSession,
+    principal_id: &str,
+    agent: Option<String>,
+    upstream: &UpstreamSession,
+) -> SealedSession {
+    SealedSession {
+        kind: TokenKind::Session,
+        session_id: opened.session_id.clone(),
+        // 52 random bits: JavaScript keeps them whole.
+        session_number: Uuid::new_v4().as_u64_pair().1 >> 12 & ((1 << 52) - 1),
+        principal_id: principal_id.to_owned(),
+        principal_digest: opened.principal_digest.clone(),
+        agent,
+        upstream_token: upstream.token.clone(),
+        upstream_master: upstream.master_token.clone(),
+        upstream_session_id: upstream.session_id.clone(),
+        client: request.client.clone(),
+        context: upstream.context.clone(),
+        query_tag: request.query_tag.clone(),
+        issued_ms: unix_ms(),
+        expires_ms: opened.expires_unix_ms,
+        session_expires_ms: opened.expires_unix_ms,
+    }
+}
+
+fn welcome(
+    proxy: &Arc<Proxy>,
+    sealed: SealedSession,
+    upstream: &UpstreamSession,
+    request: &LoginRequest,
+) -> Result<Bytes, Stop> {
+    let context = context::to_proto(&upstream.context);
+    let session = Session::new(sealed, Some(context), proxy.sessions.epoch());
+    let Some(session) = proxy.sessions.insert(session) else {
+        return Err(Stop::new(
+            PepCode::RequestLimit,
+            "This proxy has no room for another session. Try again later, or through another proxy.",
+        ));
+    };
+    let tokens = mint(proxy, &session, unix_ms())?;
+    info!(
+        session_id = session.id,
+        carrier = request.carrier.as_str(),
+        dropped_parameters = request.dropped_parameters.len(),
+        "session opened"
+    );
+    let reply = LoginReply {
+        token: &tokens.session,
+        master_token: &tokens.master,
+        session_number: session.number,
+        validity_seconds: tokens.session_seconds,
+        master_validity_seconds: tokens.master_seconds,
+        display_user: &session.principal_id,
+        upstream,
+    };
+    Ok(Bytes::copy_from_slice(&reply.to_json()))
+}
+
+/// A pair of tokens for a driver, and how long each is good for.
+pub(super) struct Minted {
+    pub(super) session: Secret,
+    pub(super) session_seconds: u64,
+    pub(super) master: Secret,
+    pub(super) master_seconds: u64,
+}
+
+/// Seals the session as it is now. No token outlives the identity behind it.
+pub(super) fn mint(proxy: &Proxy, session: &Session, now_ms: i64) -> Result<Minted, Stop> {
+    let UpstreamTokens { session: upstream_token, master: upstream_master } = session.upstream();
+    let (context, query_tag) = match session.gate.try_lock() {
+        Ok(gate) => (context::to_sealed(gate.context.as_ref().unwrap_or(&gate.believed)), gate.client_tag.clone()),
+        // A statement runs: where it leads to is not known yet. Whoever opens the token asks again.
+        Err(_) => Default::default(),
+    };
+    let ends = |ttl: std::time::Duration| {
+        let ttl = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
+        session.expires_ms.min(now_ms.saturating_add(ttl))
+    };
+    let seconds = |ends: i64| u64::try_from((ends - now_ms) / 1000).unwrap_or(0);
+    let (session_ends, master_ends) = (ends(proxy.session_ttl), ends(proxy.master_ttl));
+    let mut sealed = SealedSession {
+        kind: TokenKind::Session,
+        session_id: session.id.clone(),
+        session_number: session.number,
+        principal_id: session.principal_id.clone(),
+        principal_digest: session.principal_digest.clone(),
+        agent: session.agent.clone(),
+        upstream_token,
+        upstream_master: None,
+        upstream_session_id: session.upstream_session_id.clone(),
+        client: session.client.clone(),
+        context,
+        query_tag,
+        issued_ms: now_ms,
+        expires_ms: session_ends,
+        session_expires_ms: session.expires_ms,
+    };
+    let token = seal(proxy, &sealed)?;
+    sealed.kind = TokenKind::Master;
+    sealed.upstream_master = upstream_master;
+    sealed.expires_ms = master_ends;
+    let master = seal(proxy, &sealed)?;
+    Ok(Minted { session: token, session_seconds: seconds(session_ends), master, master_seconds: seconds(master_ends) })
+}
+
+fn seal(proxy: &Proxy, sealed: &SealedSession) -> Result<Secret, Stop> {
+    let failed =
+        || Stop::new(PepCode::RequestLimit, "icegate cannot make a token for this session. Tell whoever runs icegate.");
+    let mut nonce = [0; NONCE_BYTES];
+    getrandom::fill(&mut nonce).map_err(|_| failed())?;
+    proxy.sealer.seal(sealed, nonce).map_err(|_| failed())
+}
+
+/// An id for a call of our own.
+pub(crate) fn fresh_request_id() -> Result<RequestId, Stop> {
+    RequestId::parse(&Uuid::new_v4().to_string())
+        .ok_or_else(|| Stop::new(PepCode::RequestMalformed, "No request id could be made."))
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::config::secrets::key_pair;
+
+    #[test]
+    fn the_key_pair_token_says_what_snowflake_wants() {
+        let path = std::path::Path::new("tests/fixtures/service-user.p8");
+        let Credential::KeyPair { key, fingerprint } = key_pair(path).unwrap() else { panic!("a key") };
+        let token = jwt("myorg-acct.eu-central-1", "svc", &key, &fingerprint).unwrap();
+        let parts: Vec<&str> = token.expose().split('.').collect();
+        let part =
+            |index: usize| -> Value { serde_json::from_slice(&URL_SAFE_NO_PAD.decode(parts[index]).unwrap()).unwrap() };
+        assert_eq!(part(0)["alg"], "RS256");
+        assert_eq!(part(1)["sub"], "MYORG-ACCT.SVC");
+        assert_eq!(part(1)["iss"], format!("MYORG-ACCT.SVC.{fingerprint}"));
+        assert_eq!(part(1)["exp"].as_i64().unwrap() - part(1)["iat"].as_i64().unwrap(), JWT_SECONDS);
+    }
+}

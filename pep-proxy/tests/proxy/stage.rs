@@ -1,0 +1,181 @@
+//! One proxy between a scripted PDP and a scripted warehouse, and a driver that speaks to it.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use icegate_pep::{Config, Running};
+use serde_json::{Value, json};
+
+use crate::{
+    pdp::{FakePdp, Killable},
+    upstream::FakeUpstream,
+};
+
+pub struct Stage {
+    pub pdp: FakePdp,
+    pub pdp_addr: SocketAddr,
+    pub pdp_server: Killable,
+    pub upstream: FakeUpstream,
+    pub pep: Running,
+    pub driver: Driver,
+    config: String,
+    _dir: tempfile::TempDir,
+}
+
+impl Stage {
+    pub async fn new() -> Self {
+        Self::with("0s", "").await
+    }
+
+    pub async fn with(grace: &str, more: &str) -> Self {
+        let pdp = FakePdp::new();
+        let (pdp_addr, pdp_server) = pdp.serve("127.0.0.1:0".parse().unwrap()).await;
+        let (upstream, upstream_addr) = FakeUpstream::serve().await;
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().display();
+        std::fs::write(dir.path().join("pw"), "s3cret\n").unwrap();
+        let config = format!(
+            r#"
+pep_id = "pep-1"
+[listen]
+addr = "127.0.0.1:0"
+danger_plaintext = true
+drain = "2s"
+[upstream]
+url = "http://{upstream_addr}"
+danger_plaintext = true
+account = "acct"
+user = "svc"
+auth = "password"
+password_file = "{at}/pw"
+[pdp]
+url = "http://{pdp_addr}"
+danger_plaintext = true
+connect_timeout = "200ms"
+timeout = "1s"
+grace = "{grace}"
+watch_stale = "3s"
+[journal]
+path = "{at}/journal"
+[tokens]
+keys_file = "{at}/keys"
+create = true
+[metrics]
+addr = "127.0.0.1:0"
+{more}
+"#
+        );
+        let pep = icegate_pep::start(Config::parse(&config, "pep.toml").unwrap()).await.unwrap();
+        let driver = Driver::new(pep.addr());
+        eventually("watch heard", || async { driver.ready(pep.metrics_addr().unwrap()).await }).await;
+        Self { pdp, pdp_addr, pdp_server, upstream, pep, driver, config, _dir: dir }
+    }
+
+    /// Another process with the same token keys; the first one's journal may still be locked, so with a journal of its own.
+    pub async fn restart(&mut self) {
+        self.config = self.config.replace("/journal", "/journal-again");
+        let fresh = icegate_pep::start(Config::parse(&self.config, "pep.toml").unwrap()).await.unwrap();
+        std::mem::replace(&mut self.pep, fresh).shutdown().await;
+        self.driver.addr = self.pep.addr();
+    }
+
+    /// No credential of the warehouse is in anything a client was ever sent.
+    pub fn assert_nothing_leaked(&self) {
+        let seen = self.driver.seen.lock().unwrap();
+        assert!(!seen.is_empty());
+        for secret in [crate::upstream::TOKEN, crate::upstream::MASTER, crate::upstream::RENEWED, "s3cret"] {
+            assert!(!contains(&seen, secret.as_bytes()), "`{secret}` reached the client");
+        }
+    }
+}
+
+fn contains(all: &[u8], part: &[u8]) -> bool {
+    all.windows(part.len()).any(|window| window == part)
+}
+
+/// Tries for five seconds.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    for _ in 0..500 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never: {what}");
+}
+
+#[derive(Clone)]
+pub struct Driver {
+    pub addr: SocketAddr,
+    client: Client<hyper_util::client::legacy::connect::HttpConnector, Full<Bytes>>,
+    pub token: String,
+    pub master: String,
+    pub seen: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Driver {
+    pub fn new(addr: SocketAddr) -> Self {
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        Self { addr, client, token: String::new(), master: String::new(), seen: Arc::default() }
+    }
+
+    async fn ready(&self, metrics: SocketAddr) -> bool {
+        let text = self.get_text(&format!("http://{metrics}/metrics")).await;
+        text.contains("icegate_pep_pdp_watch_connected 1")
+    }
+
+    pub async fn get_text(&self, url: &str) -> String {
+        let reply = self.client.get(url.parse().unwrap()).await.unwrap();
+        String::from_utf8(reply.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    }
+
+    pub async fn call(&self, method: &str, path: &str, token: &str, body: &Value) -> Value {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.addr))
+            .header("authorization", format!("Snowflake Token=\"{token}\""))
+            .body(Full::new(Bytes::from(body.to_string())))
+            .unwrap();
+        let reply = self.client.request(request).await.unwrap();
+        assert_eq!(reply.status(), 200, "drivers retry anything else");
+        let bytes = reply.into_body().collect().await.unwrap().to_bytes();
+        self.seen.lock().unwrap().extend_from_slice(&bytes);
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    pub async fn try_login(&self, token: &str) -> Value {
+        let body = json!({ "data": {
+            "CLIENT_APP_ID": "PythonConnector", "CLIENT_APP_VERSION": "4.8.1", "LOGIN_NAME": "", "AUTHENTICATOR": "OAUTH",
+            "TOKEN": token, "SESSION_PARAMETERS": { "QUERY_TAG": "nightly" }, "CLIENT_ENVIRONMENT": { "APPLICATION": "test" },
+        }});
+        let path = "/session/v1/login-request?databaseName=SALES&schemaName=PUBLIC&warehouse=WH&roleName=ANALYST";
+        self.call("POST", path, "None", &body).await
+    }
+
+    pub async fn login(&mut self) {
+        let reply = self.try_login("good.token").await;
+        assert_eq!(reply["success"], true, "{reply}");
+        self.token = reply["data"]["token"].as_str().unwrap().into();
+        self.master = reply["data"]["masterToken"].as_str().unwrap().into();
+    }
+
+    pub async fn query(&self, sql: &str) -> Value {
+        self.query_as(sql, &uuid::Uuid::new_v4().to_string()).await
+    }
+
+    pub async fn query_as(&self, sql: &str, request_id: &str) -> Value {
+        let body = json!({ "sqlText": sql, "asyncExec": false, "sequenceId": 1 });
+        let path = format!("/queries/v1/query-request?requestId={request_id}");
+        self.call("POST", &path, &self.token, &body).await
+    }
+
+    pub async fn get(&self, path: &str) -> Value {
+        self.call("GET", path, &self.token, &Value::Null).await
+    }
+}

@@ -1,0 +1,139 @@
+//! A warehouse that answers by the text it is sent, and remembers every call.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, Method, Uri},
+};
+use serde_json::{Value, json};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, Semaphore},
+};
+
+pub const TOKEN: &str = "UPSTREAM-SESSION-TOKEN-c0ffee";
+pub const MASTER: &str = "UPSTREAM-MASTER-TOKEN-c0ffee";
+pub const RENEWED: &str = "UPSTREAM-RENEWED-TOKEN-c0ffee";
+pub const SLOW_ID: &str = "11111111-2222-3333-4444-555555555555";
+
+#[derive(Clone)]
+pub struct FakeUpstream {
+    pub calls: Arc<Mutex<Vec<Call>>>,
+    /// Texts with `blocked` in them wait for a permit.
+    pub gate: Arc<Semaphore>,
+    /// Stops serving.
+    pub stop: Arc<Notify>,
+    /// `slow` statements are done.
+    pub slow_done: Arc<Mutex<bool>>,
+    /// The first token has expired.
+    pub expired: Arc<Mutex<bool>>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub path: String,
+    pub body: Value,
+    pub token: Option<String>,
+}
+
+impl FakeUpstream {
+    pub async fn serve() -> (Self, SocketAddr) {
+        let upstream = Self {
+            calls: Arc::default(),
+            gate: Arc::new(Semaphore::new(0)),
+            stop: Arc::default(),
+            slow_done: Arc::default(),
+            expired: Arc::default(),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let app = Router::new().fallback(answer).with_state(upstream.clone());
+        let stop = Arc::clone(&upstream.stop);
+        tokio::spawn(async move {
+            let stopped = async move { stop.notified().await };
+            axum::serve(listener, app).with_graceful_shutdown(stopped).await.unwrap();
+        });
+        (upstream, addr)
+    }
+
+    pub fn calls_to(&self, path: &str) -> Vec<Call> {
+        self.calls.lock().unwrap().iter().filter(|call| call.path.starts_with(path)).cloned().collect()
+    }
+
+    /// The texts of all statements sent.
+    pub fn texts(&self) -> Vec<String> {
+        let text = |call: Call| call.body["sqlText"].as_str().unwrap_or_default().to_owned();
+        self.calls_to("/queries/v1/query-request").into_iter().map(text).collect()
+    }
+}
+
+async fn answer(State(it): State<FakeUpstream>, _method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> String {
+    let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let token = headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
+    let path = uri.path().to_owned();
+    it.calls.lock().unwrap().push(Call { path: uri.to_string(), body: body.clone(), token: token.clone() });
+    let stale = *it.expired.lock().unwrap() && token.as_deref().is_some_and(|token| token.contains(TOKEN));
+    if stale && !path.starts_with("/session") {
+        return json!({ "success": false, "code": "390112", "message": "expired", "data": null }).to_string();
+    }
+    let answer = match path.as_str() {
+        "/session/v1/login-request" => json!({ "success": true, "data": {
+            "token": TOKEN, "masterToken": MASTER, "sessionId": 7, "validityInSeconds": 3600,
+            "masterValidityInSeconds": 14400, "serverVersion": "9.9", "parameters": [],
+            "sessionInfo": { "databaseName": "SALES", "schemaName": "PUBLIC", "roleName": "ANALYST", "warehouseName": "WH" },
+        }}),
+        "/session/token-request" => json!({ "success": true, "data": {
+            "sessionToken": RENEWED, "validityInSecondsST": 3600, "masterToken": MASTER, "validityInSecondsMT": 14400,
+            "sessionId": 7,
+        }}),
+        "/queries/v1/query-request" => statement(&it, body["sqlText"].as_str().unwrap_or_default()).await,
+        "/queries/v1/abort-request" => {
+            it.gate.add_permits(1);
+            json!({ "success": true, "data": null })
+        }
+        _ if path.starts_with("/queries/") && path.ends_with("/result") => slow(&it),
+        _ => json!({ "success": true, "data": null }),
+    };
+    answer.to_string()
+}
+
+async fn statement(it: &FakeUpstream, sql: &str) -> Value {
+    if sql.contains("blocked") {
+        it.gate.acquire().await.unwrap().forget();
+    }
+    if sql.contains("slow") {
+        return slow(it);
+    }
+    if sql.contains("leak") {
+        return rows(TOKEN, "SALES");
+    }
+    if sql.contains("fail") {
+        return json!({ "success": false, "code": "002003", "message": "no such table", "data": { "sqlState": "42S02" } });
+    }
+    rows("1", if sql.contains("use") { "OTHER" } else { "SALES" })
+}
+
+fn slow(it: &FakeUpstream) -> Value {
+    if *it.slow_done.lock().unwrap() {
+        let mut done = rows("slow", "SALES");
+        done["data"]["queryId"] = SLOW_ID.into();
+        return done;
+    }
+    json!({ "success": true, "code": "333333", "message": "running", "data": {
+        "queryId": SLOW_ID, "getResultUrl": format!("https://elsewhere.example/queries/{SLOW_ID}/result"),
+    }})
+}
+
+fn rows(cell: &str, database: &str) -> Value {
+    json!({ "success": true, "code": null, "message": null, "data": {
+        "rowtype": [{ "name": "A", "type": "text", "nullable": true }], "rowset": [[cell]], "total": 1, "returned": 1,
+        "queryId": uuid::Uuid::new_v4().to_string(), "queryResultFormat": "json", "statementTypeId": 4096,
+        "finalDatabaseName": database, "finalSchemaName": "PUBLIC", "finalRoleName": "ANALYST", "finalWarehouseName": "WH",
+    }})
+}
