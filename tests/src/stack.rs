@@ -1,0 +1,264 @@
+//! Everything between a real driver and a warehouse, on this machine: PDP, PEP, issuer, recorders, fakesnow or the stand-in.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::Context as _;
+use icegate_cli::demo::driver::Driver;
+use icegate_cli::demo::issuer::{Issuer, Person, STELLA};
+use icegate_cli::demo::places::target_dir;
+use icegate_cli::demo::python::{self, Environment, WAREHOUSE};
+use icegate_cli::demo::service::{self, Program, Service, UpstreamAuth};
+use icegate_cli::demo::warehouse::{self, Warehouse};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::recorder::Recorder;
+use crate::stand_in::StandIn;
+
+/// What stands at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upstream {
+    /// fakesnow with the sales database.
+    Fakesnow,
+    /// Our own few words of Snowflake.
+    StandIn,
+}
+
+/// How a token is carried in a login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// `authenticator="oauth"`.
+    Oauth,
+    /// As a programmatic access token.
+    AccessToken,
+    /// As the password.
+    Password,
+}
+
+/// The running stack. Dropping it stops everything.
+#[derive(Debug)]
+pub struct Stack {
+    /// The drivers' issuer.
+    pub issuer: Issuer,
+    /// Between drivers and the PEP.
+    pub front: Recorder,
+    /// Between the PEP and the warehouse.
+    pub back: Recorder,
+    /// The PDP.
+    pub pdp: Service,
+    /// The PEP.
+    pub pep: Service,
+    /// The stand-in, when it is the upstream.
+    pub stand_in: Option<StandIn>,
+    programs: Programs,
+    auth: UpstreamAuth,
+    policies: PathBuf,
+    dir: TempDir,
+    _warehouse: Option<Warehouse>,
+}
+
+/// The executables under test.
+#[derive(Debug, Clone)]
+struct Programs {
+    icegate: PathBuf,
+    pdp: Program,
+    pep: Program,
+}
+
+impl Stack {
+    /// Starts everything, each part on a port of its own.
+    ///
+    /// # Errors
+    ///
+    /// When a part does not start.
+    pub async fn start(upstream: Upstream) -> anyhow::Result<Self> {
+        let programs = built()?;
+        let dir = tempfile::tempdir()?;
+        let policies = workspace().join("policies");
+        let password = dir.path().join("password");
+        std::fs::write(&password, "upstream-password-canary\n")?;
+        let auth = UpstreamAuth::Password(password);
+        let issuer = Issuer::start().await?;
+        let mut running = None;
+        let mut stand_in = None;
+        let upstream = match upstream {
+            Upstream::Fakesnow => {
+                let python = environment(&WAREHOUSE).await?;
+                let warehouse = Warehouse::start(&python, &dir.path().join("fakesnow.log")).await?;
+                warehouse.seed(&Driver::start(&python).await?).await?;
+                running.insert(warehouse).addr()
+            }
+            Upstream::StandIn => stand_in.insert(StandIn::start().await?).addr(),
+        };
+        let back = Recorder::start(upstream).await?;
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let config = service::pdp_config(free, dir.path(), &policies, &issuer.url());
+        let pdp = Service::start_pdp(&programs.pdp, dir.path(), &config).await?;
+        let pep = service::Pep { addr: free, pdp: pdp.addr(), upstream: back.addr(), auth: &auth };
+        let pep = Service::start_pep(&programs.pep, dir.path(), &pep).await?;
+        let front = Recorder::start(pep.addr()).await?;
+        Ok(Self { issuer, front, back, pdp, pep, stand_in, programs, auth, policies, dir, _warehouse: running })
+    }
+
+    /// Starts the PDP again, where it was and on the files it left.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start.
+    pub async fn restart_pdp(&mut self) -> anyhow::Result<()> {
+        let config = service::pdp_config(self.pdp.addr(), self.dir.path(), &self.policies, &self.issuer.url());
+        self.pdp = Service::start_pdp(&self.programs.pdp, self.dir.path(), &config).await?;
+        Ok(())
+    }
+
+    /// Starts the PEP again, where it was and on the files it left.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start.
+    pub async fn restart_pep(&mut self) -> anyhow::Result<()> {
+        let pep =
+            service::Pep { addr: self.pep.addr(), pdp: self.pdp.addr(), upstream: self.back.addr(), auth: &self.auth };
+        self.pep = Service::start_pep(&self.programs.pep, self.dir.path(), &pep).await?;
+        Ok(())
+    }
+
+    /// Arguments of `connect` for somebody, past the front recorder.
+    ///
+    /// # Errors
+    ///
+    /// When no token can be made.
+    pub fn connection(&self, person: &Person, carrier: Carrier) -> anyhow::Result<Value> {
+        let token = self.issuer.token(person)?;
+        Ok(self.connection_with(&token, person.name, carrier))
+    }
+
+    /// The same with any text for a token.
+    pub fn connection_with(&self, token: &str, user: &str, carrier: Carrier) -> Value {
+        let mut arguments = json!({
+            "host": self.front.addr().ip().to_string(), "port": self.front.addr().port(), "protocol": "http",
+            "account": "demo", "database": "SALES", "schema": "PUBLIC", "warehouse": warehouse::NAME,
+        });
+        let how = match carrier {
+            Carrier::Oauth => json!({ "authenticator": "oauth", "token": token }),
+            Carrier::AccessToken => json!({ "authenticator": "PROGRAMMATIC_ACCESS_TOKEN", "token": token }),
+            Carrier::Password => json!({ "user": user, "password": token }),
+        };
+        if let (Some(arguments), Value::Object(how)) = (arguments.as_object_mut(), how) {
+            arguments.extend(how);
+        }
+        arguments
+    }
+
+    /// Runs `icegate` as somebody and gives what it says.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end well; the message is what it said.
+    pub async fn icegate(&self, person: &Person, arguments: &[&str]) -> anyhow::Result<String> {
+        let ended = Command::new(&self.programs.icegate)
+            .args(["--pdp", &self.pdp.addr().to_string(), "--danger-plaintext"])
+            .args(arguments)
+            .env("ICEGATE_TOKEN", self.issuer.token(person)?)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await?;
+        let said = String::from_utf8_lossy(&ended.stdout).into_owned();
+        anyhow::ensure!(
+            ended.status.success(),
+            "`icegate {}`: {}{said}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&ended.stderr)
+        );
+        Ok(said)
+    }
+
+    /// The answer of an `icegate … --json` command, as the steward.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end well or a line is not JSON.
+    pub async fn asked(&self, arguments: &[&str]) -> anyhow::Result<Vec<Value>> {
+        let said = self.icegate(&STELLA, arguments).await?;
+        said.lines().map(|line| serde_json::from_str(line).with_context(|| format!("not JSON: {line}"))).collect()
+    }
+
+    /// The id of the approval that a statement waits for.
+    ///
+    /// # Errors
+    ///
+    /// When none turns up.
+    pub async fn pending(&self, sql: &str) -> anyhow::Result<String> {
+        const TRIES_MAX: usize = 100;
+        for _ in 0..TRIES_MAX {
+            for approval in self.asked(&["approvals", "list", "--json"]).await? {
+                if text_at(&approval, "sql") == sql {
+                    let id = approval.get("approval_id").or_else(|| approval.get("id"));
+                    return id.and_then(Value::as_str).map(str::to_owned).context("an approval without id");
+                }
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        anyhow::bail!("nothing waits for `{sql}`")
+    }
+}
+
+/// A field's text, empty when it is not there.
+pub fn text_at<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The environment's interpreter, installed when it is not there yet.
+///
+/// # Errors
+///
+/// When it cannot be installed.
+pub async fn environment(environment: &'static Environment) -> anyhow::Result<PathBuf> {
+    let target = target_dir(&workspace())?;
+    Ok(tokio::task::spawn_blocking(move || python::prepare(environment, &target, |_| ())).await??)
+}
+
+/// The checkout.
+pub fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
+}
+
+/// `icegate` itself, built.
+///
+/// # Errors
+///
+/// When it cannot be built.
+pub fn icegate() -> anyhow::Result<PathBuf> {
+    Ok(built()?.icegate)
+}
+
+/// Builds the executables once per process; cargo's own lock keeps processes apart.
+fn built() -> anyhow::Result<Programs> {
+    static BUILT: Mutex<Option<Programs>> = Mutex::new(None);
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(programs) = built.as_ref() {
+        return Ok(programs.clone());
+    }
+    let target = target_dir(&workspace())?;
+    let release = !cfg!(debug_assertions);
+    let mut cargo = std::process::Command::new(env!("CARGO"));
+    cargo
+        .args(["build", "--quiet", "--workspace", "--bins"])
+        .current_dir(workspace())
+        .env("CARGO_TARGET_DIR", &target)
+        .stdin(Stdio::null());
+    if release {
+        cargo.arg("--release");
+    }
+    let done = cargo.output().context("cannot start cargo")?;
+    anyhow::ensure!(done.status.success(), "cannot build: {}", String::from_utf8_lossy(&done.stderr));
+    let bin = target.join(if release { "release" } else { "debug" });
+    let program = |name: &str| Program { path: bin.join(name), leading: Vec::new() };
+    let programs = Programs { icegate: bin.join("icegate"), pdp: program("icegate-pdp"), pep: program("icegate-pep") };
+    Ok(built.insert(programs).clone())
+}

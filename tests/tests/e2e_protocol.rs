@@ -1,0 +1,94 @@
+//! What fakesnow lacks, played by the stand-in: answers that come later, sessions that expire, replies that must not pass.
+#![allow(clippy::indexing_slicing, clippy::unwrap_used)]
+
+use anyhow::{Context as _, ensure};
+use icegate_cli::demo::driver::{Driver, rows};
+use icegate_cli::demo::issuer::{ANA, STELLA};
+use icegate_cli::demo::python::{DRIVER5, Environment, WAREHOUSE};
+use icegate_tests::stack::{Carrier, Stack, Upstream, environment, text_at};
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_drivers() -> anyhow::Result<()> {
+    let stack = Stack::start(Upstream::StandIn).await?;
+    for with in [&WAREHOUSE, &DRIVER5] {
+        cases(&stack, with).await.with_context(|| with.title)?;
+    }
+    records_tell_what_became_of_it(&stack).await
+}
+
+async fn cases(stack: &Stack, with: &'static Environment) -> anyhow::Result<()> {
+    let stand_in = stack.stand_in.as_ref().context("no stand-in")?;
+    let driver = Driver::start(&environment(with).await?).await?;
+    driver.connect("ana", &stack.connection(&ANA, Carrier::Oauth)?).await??;
+    let said = |sql: &'static str| {
+        let driver = &driver;
+        async move { driver.execute("ana", sql).await }
+    };
+
+    let plain = said("SELECT 'plain'").await??;
+    ensure!(plain.rows == [[json!("SELECT 'plain'")]], "{plain:?}");
+
+    let before = stand_in.polls();
+    let slow = said("SELECT 'slow'").await??;
+    ensure!(slow.rows == [[json!("slow")]], "{slow:?}");
+    ensure!(stand_in.polls() >= before + 3, "in progress, in progress, done");
+
+    // An absolute address would make a driver send its token there.
+    let absolute = said("SELECT 'absolute'").await?;
+    ensure!(absolute.as_ref().is_ok_and(|rows| rows.rows == [[json!("slow")]]) || absolute.is_err(), "{absolute:?}");
+
+    // Sent and forgotten, then fetched by its id: by the session that asked, and by no other.
+    let sent = driver.call("ana", "execute_async", json!({ "sql": "SELECT 'async'" })).await??;
+    let id = sent["sfqid"].as_str().context("no query id")?.to_owned();
+    driver.connect("stella", &stack.connection(&STELLA, Carrier::Oauth)?).await??;
+    let other = driver.call("stella", "fetch_async", json!({ "sfqid": id })).await?;
+    ensure!(other.is_err(), "somebody else's result: {other:?}");
+    let fetched = rows(driver.call("ana", "fetch_async", json!({ "sfqid": id })).await?)?;
+    if driver.version().starts_with("4.") {
+        // This line fetches by `SELECT * FROM TABLE(RESULT_SCAN(…))`, and what that reads cannot be told from the text.
+        ensure!(fetched.is_err_and(|raised| raised.message.contains("RESULT_SCAN")), "RESULT_SCAN ran");
+        let status = driver.call("ana", "status", json!({ "sfqid": id })).await??;
+        ensure!(status["status"] == "SUCCESS", "{status}");
+    } else {
+        ensure!(fetched.as_ref().is_ok_and(|rows| rows.rows == [[json!("slow")]]), "{fetched:?}");
+    }
+
+    let renewals = stand_in.renewals();
+    let sql = format!("SELECT 'expire {}'", with.name);
+    let expired = driver.execute("ana", &sql).await??;
+    ensure!(expired.rows.len() == 1, "{expired:?}");
+    ensure!(stand_in.renewals() == renewals + 1, "the upstream session is renewed by the proxy");
+    ensure!(stand_in.statements().iter().filter(|done| **done == sql).count() == 1, "it ran once");
+
+    let Err(withheld) = said("SELECT 'credentials'").await? else { anyhow::bail!("the keys to the storage passed") };
+    ensure!(withheld.message.contains("REPLY-WITHHELD"), "{withheld:?}");
+
+    // Masks are in the statement, so rows that come straight from storage wear them too.
+    let chunks = said("SELECT 'chunks'").await??;
+    ensure!(chunks.rows == [[json!("inline")], [json!("from storage")]], "{chunks:?}");
+
+    let Err(broken) = said("SELECT 'broken'").await? else { anyhow::bail!("no error") };
+    ensure!(broken.errno == Some(2043) && broken.sqlstate.as_deref() == Some("02000"), "{broken:?}");
+    ensure!(broken.message.contains("the object is broken"), "{broken:?}");
+    driver.call("ana", "close", json!({})).await??;
+    Ok(())
+}
+
+async fn records_tell_what_became_of_it(stack: &Stack) -> anyhow::Result<()> {
+    for (outcome, sql) in [
+        ("succeeded", "SELECT 'slow'"),
+        ("withheld", "SELECT 'credentials'"),
+        ("succeeded", "SELECT 'chunks'"),
+        ("failed", "SELECT 'broken'"),
+    ] {
+        let found = stack.asked(&["audit", "search", "--json", "--outcome", outcome, "--text", sql]).await?;
+        ensure!(found.len() == 2, "{outcome} {sql}: {} records", found.len());
+        for entry in &found {
+            let event = &entry["outcome"]["body"]["event"];
+            ensure!(text_at(event, "status") == outcome, "{entry}");
+        }
+    }
+    stack.icegate(&STELLA, &["audit", "verify"]).await?;
+    Ok(())
+}
