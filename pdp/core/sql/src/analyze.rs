@@ -11,6 +11,7 @@ use thiserror::Error;
 use crate::{
     facts,
     gate::{self, Piece},
+    heads::{self, Head},
     parse::{self, Places, Unparsed},
     reader::{Columns, Known, Made, Output, Reader, Request, Site, Stop},
     rewrite::{self, Unmaskable},
@@ -174,11 +175,11 @@ fn read_all<'a>(
                         }
                         reading
                     }
-                    Err(Stop(why)) => unknown(why, bytes),
+                    Err(Stop(why)) => by_head(piece, &session, catalog, &request, limits, why),
                 }
             }
             Err(Unparsed::TooDeep) => return Err(AnalyzeError::TooDeep { depth_max: limits.depth_max }),
-            Err(Unparsed::Because(why)) => unknown(why, bytes),
+            Err(Unparsed::Because(why)) => by_head(piece, &session, catalog, &request, limits, why),
         });
     }
     Ok(readings)
@@ -218,6 +219,43 @@ fn read<'a>(
     };
     let Reader { known, sites, columns_read, through_made, .. } = reader;
     Ok(((analysis, Plan { known, sites, columns_read, through_made, unmaskable, labels }), after))
+}
+
+/// What the head of a statement says that is not understood; unknown when it says nothing.
+fn by_head<'a>(
+    piece: &Piece<'_>,
+    session: &SessionContext,
+    catalog: &'a Catalog,
+    request: &Request,
+    limits: &Limits,
+    why: String,
+) -> Reading<'a> {
+    let bytes = piece.text.len();
+    let places = Places::of(piece);
+    let mut reader = Reader::new(catalog, session.clone(), request, limits.depth_max, &places);
+    let Some(Head { kind, exports, unmaskable }) = heads::classify(piece, &mut reader) else {
+        return unknown(why, bytes);
+    };
+    let objects = reader.take_objects();
+    let analysis = StatementAnalysis {
+        level: Level::Classified,
+        kind,
+        effects: objects.iter().map(|object| object.effect).collect(),
+        objects: objects.into_iter().collect(),
+        columns_read: reader.column_names(&reader.columns_read),
+        projection: Vec::new(),
+        exports,
+        unresolved: reader.take_unresolved().into_iter().collect(),
+        why: Some(format!("told by its head alone: {why}")),
+        facts: Facts {
+            relations: u32::try_from(reader.relations.len()).unwrap_or(u32::MAX),
+            bytes: bytes as u64,
+            ..Facts::default()
+        },
+        session_changes: Vec::new(),
+    };
+    let Reader { known, sites, columns_read, through_made, .. } = reader;
+    (analysis, Plan { known, sites, columns_read, through_made, unmaskable, labels: Vec::new() })
 }
 
 fn project(reader: &Reader<'_, '_>, output: &Output) -> Vec<OutputColumn> {

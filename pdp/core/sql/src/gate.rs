@@ -39,7 +39,7 @@ pub(crate) struct Piece<'a> {
 
 /// Splits a text into its statements, or says what no two lexers read alike.
 pub(crate) fn split(sql: &str) -> Result<Vec<Piece<'_>>, String> {
-    let mut cursor = Cursor { text: sql, at: 0 };
+    let mut cursor = Cursor { text: sql, at: 0, path: None };
     let mut pieces = Vec::new();
     let mut tokens: Vec<Token<'_>> = Vec::new();
     let mut start = 0;
@@ -60,7 +60,7 @@ pub(crate) fn split(sql: &str) -> Result<Vec<Piece<'_>>, String> {
 
 /// The tokens of a text that is one statement or part of one.
 pub(crate) fn tokens(text: &str) -> Result<Vec<Token<'_>>, String> {
-    let mut cursor = Cursor { text, at: 0 };
+    let mut cursor = Cursor { text, at: 0, path: None };
     let mut tokens = Vec::new();
     while let Some(token) = cursor.next()? {
         tokens.push(token);
@@ -133,6 +133,8 @@ const DEEPENING: [&str; 25] = [
 struct Cursor<'a> {
     text: &'a str,
     at: usize,
+    /// Where the tokens end that stand without a blank behind an `@`: the name and path of a stage.
+    path: Option<usize>,
 }
 
 impl<'a> Cursor<'a> {
@@ -161,6 +163,9 @@ impl<'a> Cursor<'a> {
             other => return Err(foreign(other)),
         };
         self.at += len;
+        if first == '@' || self.path == Some(start) {
+            self.path = Some(self.at);
+        }
         let text = rest.get(..len).unwrap_or_default();
         Ok(Some(Token { kind, text, start }))
     }
@@ -169,7 +174,11 @@ impl<'a> Cursor<'a> {
         loop {
             let rest = self.rest();
             let mut chars = rest.chars();
-            match (chars.next(), chars.next()) {
+            let pair = (chars.next(), chars.next());
+            if matches!(pair, (Some('-'), Some('-')) | (Some('/'), Some('/' | '*'))) && self.path == Some(self.at) {
+                return Err("a comment right behind a stage: lexers disagree whether its path goes on".into());
+            }
+            match pair {
                 (Some(' ' | '\t' | '\n' | '\r'), _) => self.at += 1,
                 (Some('-'), Some('-')) | (Some('/'), Some('/')) => {
                     let line = rest.split('\n').next().unwrap_or(rest);
@@ -323,6 +332,16 @@ mod tests {
 
     fn pieces(sql: &str) -> Vec<String> {
         split(sql).unwrap().iter().map(|piece| piece.text.trim().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_comment_is_never_taken_for_a_path() {
+        for text in ["list @st//x; drop table t", "list @st/a--b", "copy into @~/x/*y*/ from t", "get @\"a\"//"] {
+            assert!(split(text).is_err(), "{text}");
+        }
+        assert_eq!(pieces("list @st // x; y").len(), 1);
+        assert_eq!(pieces("select 'a@b'--; c").len(), 1);
+        assert_eq!(pieces("select 1//; c\n; select @x - 1").len(), 2);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What does a SQL text do, touch, read and disclose; and what is the same text with its reads masked?
 //!
 //! [`analyze`] reads every statement of a text against a catalog. What is not understood is a statement of level
-//! `Unknown` that says why, and a name that does not resolve is listed: nothing is guessed and nothing is dropped.
+//! `Unknown` that says why (or `Classified`, when its head alone says what it does to which objects), and a name that
+//! does not resolve is listed: nothing is guessed and nothing is dropped.
 //! [`Analyzed::rewrite`] replaces each read of a masked column by a derived table in the original text and leaves
 //! every other byte alone, or says why it cannot.
 //!
@@ -44,6 +45,7 @@ mod expr;
 mod facts;
 mod functions;
 mod gate;
+mod heads;
 mod names;
 mod parse;
 mod query;

@@ -5,7 +5,9 @@ mod splice;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use icegate_pdp_model::{CatalogColumn, ColumnName, Mask, RelationName, Transformation};
+use icegate_pdp_model::{
+    CatalogColumn, ColumnName, Effect, Mask, ObjectName, RelationName, StatementAnalysis, Transformation, Verb,
+};
 use thiserror::Error;
 
 use crate::{
@@ -118,12 +120,13 @@ pub(crate) fn rewrite(
     let mut splices = Vec::new();
     let mut first = None;
     let mut replaced = BTreeSet::new();
-    for plan in &analyzed.plans {
+    for (plan, statement) in analyzed.plans.iter().zip(&analyzed.statements) {
         for site in &plan.sites {
             let Some(known) = plan.known.get(site.known) else { continue };
             let masked = masked_at(plan, known, site, masks)?;
             if let Some(column) = masked.keys().next().and_then(|&column| column_at(known, column)) {
                 refuse(plan, known, site, &column)?;
+                refuse_kind(statement, known, &masked, &column)?;
                 splice_site(known, site, &masked, hash_salt, &column, &mut splices)?;
                 replaced.extend(masked.keys().flat_map(|&column| under(plan, known, column)));
                 first.get_or_insert(column);
@@ -208,6 +211,26 @@ fn refuse(plan: &Plan<'_>, known: &Known<'_>, site: &Site, column: &ColumnName) 
     }
     if site.contested {
         return Err(Unmaskable::SameName { column, name: known.name.name.clone() });
+    }
+    Ok(())
+}
+
+/// Masked reads that would harm what they are read from, or show what a mask is made of.
+fn refuse_kind(
+    statement: &StatementAnalysis,
+    known: &Known<'_>,
+    masked: &BTreeMap<usize, Mask>,
+    column: &ColumnName,
+) -> Result<(), Unmaskable> {
+    let own = ObjectName::from(&known.name);
+    let changes = |effect| matches!(effect, Effect::Write | Effect::Create | Effect::Drop);
+    // The mask's values would take the place of the stored ones, for everybody.
+    if statement.objects.iter().any(|object| object.name == own && changes(object.effect)) {
+        return Err(Unmaskable::Target { column: column.clone() });
+    }
+    // A plan shows the text that is planned, and the salt is in it.
+    if statement.kind.verb == Verb::Explain && masked.values().any(|mask| matches!(mask, Mask::Hash)) {
+        return Err(Unmaskable::Form { column: column.clone() });
     }
     Ok(())
 }

@@ -7,6 +7,8 @@ mod grant;
 mod session;
 mod show;
 
+pub(crate) use copy::Place;
+
 use std::collections::BTreeSet;
 
 use icegate_pdp_model::{

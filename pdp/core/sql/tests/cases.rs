@@ -117,6 +117,17 @@ fn catalog() -> Catalog {
     serde_saphyr::from_str(include_str!("cases/catalog.yaml")).unwrap()
 }
 
+/// The reasons of these name places of the parser's choice: that there is one is asked in `answer`.
+#[test]
+fn heads() {
+    let cases: Vec<Case> = serde_saphyr::from_str(include_str!("cases/heads.yaml")).unwrap();
+    let catalog = catalog();
+    for case in &cases {
+        let answer = Case { why: None, ..answer(case, &catalog) };
+        assert_eq!(&answer, case, "heads.yaml: {}", case.sql);
+    }
+}
+
 fn check(file: &str, text: &str) {
     let cases: Vec<Case> = serde_saphyr::from_str(text).unwrap();
     let catalog = catalog();
@@ -143,4 +154,9 @@ fn traps() {
 #[test]
 fn masking() {
     check("masking.yaml", include_str!("cases/masking.yaml"));
+}
+
+#[test]
+fn attacks() {
+    check("attacks.yaml", include_str!("cases/attacks.yaml"));
 }

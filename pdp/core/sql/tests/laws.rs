@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
-use icegate_pdp_model::{Catalog, ColumnName, Level, Mask, SessionContext, StatementAnalysis};
+use icegate_pdp_model::{Catalog, ColumnName, Level, Mask, SessionContext, StatementAnalysis, Verb};
 use icegate_pdp_sql::{AnalyzeError, Limits, analyze};
 use proptest::prelude::*;
 
@@ -128,6 +128,21 @@ const TEXTS: &[&[&str]] = &[
     ],
     &["USE", "SCHEMA", "raw", ";", "SELECT", "email", "FROM", "customers", ";", "DROP", "TABLE", "customers"],
     &["CREATE", "TABLE", "x", "AS", "SELECT", "ssn", "FROM", "customers", "c", ";", "SELECT", "*", "FROM", "x"],
+];
+
+/// Texts told by their heads, with a blank between tokens.
+const HEADS: &[&str] = &[
+    "ALTER DATABASE IF EXISTS sales SWAP WITH other",
+    "ALTER TABLE customers MODIFY COLUMN ssn SET MASKING POLICY raw . p FORCE",
+    "CREATE OR REPLACE STAGE s URL = 's3://b/x' FILE_FORMAT = ( TYPE = CSV )",
+    "CREATE STREAM s ON TABLE public . customers AT ( OFFSET => - 60 )",
+    "CREATE SCHEMA s CLONE raw AT ( OFFSET => - 60 )",
+    "CALL raw . p ( 1 , 'x' , NULL )",
+    "DROP FUNCTION f ( NUMBER , VARCHAR ( 10 ) )",
+    "GRANT APPLY ON MASKING POLICY p TO ROLE r",
+    "LIST '@st'",
+    "GET '@st/x' 'file:///tmp'",
+    "UNDROP SCHEMA other . public",
 ];
 
 const BLANKS: &[&str] = &[" ", "\n", "\t", "\r\n", " -- x;'\n", "/* ; ' é */", " // $$\n", "  "];
@@ -273,6 +288,13 @@ fn calm(sql: &str, catalog: &Catalog) {
             assert!(!analyzed.statements.is_empty());
             assert_eq!(analyzed.rewrite(&BTreeMap::new(), "").as_deref(), Ok(sql));
             let _ = analyzed.rewrite(&all_masked(), "");
+            for statement in analyzed.statements.iter().filter(|it| it.level == Level::Classified) {
+                let queries = [Verb::Select, Verb::Insert, Verb::Update, Verb::Delete, Verb::Merge, Verb::CopyUnload];
+                assert!(
+                    !queries.contains(&statement.kind.verb) && !statement.objects.is_empty()
+                        || !statement.unresolved.is_empty()
+                );
+            }
         }
         Err(AnalyzeError::TooManyStatements { .. } | AnalyzeError::TooDeep { .. }) => {}
         Err(error) => panic!("{error}"),
@@ -291,6 +313,30 @@ proptest! {
     fn any_soup_of_words_is_answered(text in soup()) {
         calm(&text, catalog());
         calm(&format!("SELECT {text} FROM customers"), catalog());
+    }
+
+    #[test]
+    fn heads_do_not_depend_on_writing(
+        which in 0..HEADS.len(),
+        blanks in prop::collection::vec(0..BLANKS.len(), 1..20),
+        cases in prop::collection::vec(any::<bool>(), 1..20),
+        more in soup(),
+    ) {
+        let plain = analyze(HEADS[which], &session(), catalog(), &Limits::default()).unwrap();
+        let tokens: Vec<&str> = HEADS[which].split(' ').collect();
+        let other = written(&tokens, &blanks, &cases);
+        let analyzed = analyze(&other, &session(), catalog(), &Limits::default()).unwrap();
+        let without_why = |statements: &[StatementAnalysis]| {
+            let mut statements = meaning(statements);
+            for statement in &mut statements {
+                statement.why = None;
+            }
+            statements
+        };
+        prop_assert!(plain.statements.iter().all(|statement| statement.level == Level::Classified), "{}", HEADS[which]);
+        prop_assert_eq!(without_why(&plain.statements), without_why(&analyzed.statements), "{}", other);
+        calm(&format!("{other} {more}"), catalog());
+        calm(&format!("{} {more}", tokens[..tokens.len() / 2].join(" ")), catalog());
     }
 
     #[test]

@@ -18,7 +18,7 @@ const SCHEMES: [&str; 6] = ["s3://", "s3gov://", "s3china://", "s3compat://", "g
 
 /// What stands on either side of COPY.
 #[derive(Debug)]
-enum Place {
+pub(crate) enum Place {
     /// A stage with its path, as shown: `@DB.SCHEMA.STAGE/path`.
     Stage { object: Name, shown: String },
     /// A URL outside.
@@ -176,7 +176,7 @@ impl Reader<'_, '_> {
     }
 
     /// `~/x`, `%t/x`, `s/x`, `db.schema.s/x`.
-    fn stage(&self, text: &str) -> Read<Place> {
+    pub(crate) fn stage(&self, text: &str) -> Read<Place> {
         let (name, path) = match text.split_once('/') {
             Some((name, path)) => (name, format!("/{path}")),
             None => (text, String::new()),

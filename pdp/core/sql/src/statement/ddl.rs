@@ -148,6 +148,24 @@ impl Reader<'_, '_> {
         (!visible.open).then_some(made)
     }
 
+    /// Reads every column of a relation by its full name, without a place in the text.
+    pub(crate) fn read_whole(&mut self, name: &RelationName, otherwise: ObjectKind) {
+        self.relations.insert(name.clone());
+        self.touch_relation(name, otherwise, Effect::Read);
+        if self.request.made(name).is_some() {
+            self.miss("relation", format_args!("{name}: it was changed earlier in the same request"));
+            return;
+        }
+        let Some(entry) = self.catalog.relation(name) else {
+            self.miss("relation", name);
+            return;
+        };
+        let known = self.know(name, entry);
+        for column in 0..entry.columns.len() {
+            self.read(known, column, None);
+        }
+    }
+
     fn column_option(&mut self, option: &ColumnOption) -> Read<()> {
         match option {
             ColumnOption::Null
@@ -275,7 +293,7 @@ impl Reader<'_, '_> {
     }
 
     /// A clone of a database or schema holds every row of every table in it.
-    fn cloned_container(&mut self, kind: ObjectKind, name: Name) {
+    pub(crate) fn cloned_container(&mut self, kind: ObjectKind, name: Name) {
         let catalog = self.catalog;
         let inside: Vec<_> = catalog
             .relations()
@@ -347,12 +365,14 @@ impl Reader<'_, '_> {
             },
             AlterTableOperation::RenameTable { table_name } => {
                 let (RenameTableNameKind::As(name) | RenameTableNameKind::To(name)) = table_name;
-                // A bare new name stays in the table's own schema.
-                let target = match (names::parts(name).as_deref(), full) {
+                // Whether a bare new name stays beside the old one or goes to the session's schema: both are touched.
+                let beside = match (names::parts(name).as_deref(), full) {
                     (Some([single]), Some(full)) => Some(RelationName::new(&full.database, &full.schema, single)),
-                    _ => self.named(name),
+                    (Some([schema, single]), Some(full)) => Some(RelationName::new(&full.database, schema, single)),
+                    _ => None,
                 };
-                if let Some(target) = target {
+                let targets: BTreeSet<_> = beside.into_iter().chain(self.named(name)).collect();
+                for target in targets {
                     self.touch(ObjectKind::Table, Name::from(&target), Effect::Create);
                     draft.after.push(After::Unsure(target));
                 }
@@ -394,8 +414,16 @@ impl Reader<'_, '_> {
                         self.miss("schema", describe(name));
                         continue;
                     };
-                    draft.after.push(After::UnsureContainer(target.parts().to_vec()));
-                    self.touch(ObjectKind::Schema, target, Effect::Create);
+                    // A bare new name: see RENAME of a table.
+                    let beside = match full.parts() {
+                        [database, _] => Name::new([database.as_str(), target.last()]),
+                        _ => target.clone(),
+                    };
+                    let beside = names::parts(name).filter(|parts| parts.len() == 1).map(|_| beside);
+                    for target in BTreeSet::from_iter([Some(target), beside]).into_iter().flatten() {
+                        draft.after.push(After::UnsureContainer(target.parts().to_vec()));
+                        self.touch(ObjectKind::Schema, target, Effect::Create);
+                    }
                 }
                 AlterSchemaOperation::SetDefaultCollate { .. }
                 | AlterSchemaOperation::AddReplica { .. }

@@ -130,7 +130,7 @@ impl Reader<'_, '_> {
     }
 
     /// The session's own database or schema.
-    fn current(&mut self, kind: ObjectKind) {
+    pub(crate) fn current(&mut self, kind: ObjectKind) {
         let parts = match kind {
             ObjectKind::Schema => {
                 self.session.database.clone().zip(self.session.schema.clone()).map(|(d, s)| vec![d, s])
