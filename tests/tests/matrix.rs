@@ -1,7 +1,7 @@
 //! The access matrix of the starting policies: everyone × every action × every object, as one golden table. A change of
 //! policy is reviewed as its diff, and nothing may be missing from it.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,6 +1,6 @@
 //! The tree is laid out as `ARCHITECTURE.md` says: who may import whom, and what the core must not touch.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
