@@ -14,15 +14,17 @@ use icegate_pep_protocol::{
     reply::{ErrorText, MonitoringTerms, monitoring_for_client},
     upstream as paths,
 };
+use icegate_proto::v1::RunStatus;
 use moka::sync::Cache;
 
 use crate::{
     ask::Permitted,
-    forward::{self, Terms, changes_context, read},
+    forward::{self, Terms, read},
     listen::Call,
     proxy::Proxy,
+    record::RunEnd,
     refuse::{self, Stop},
-    session::{Session, UpstreamTokens, login::fresh_request_id},
+    session::{Background, Gate, Session, UpstreamTokens, login::fresh_request_id},
     statement::{Run, State, Told},
 };
 
@@ -140,10 +142,46 @@ async fn fetch(
             proxy.queries.bind(child, binding.child());
         }
     }
-    if !read.is_pending() {
+    if read.is_end() {
         ended(&proxy, &session, upstream_id, &binding, &read);
     }
     read.into_body()
+}
+
+/// Makes sure that nothing in the background can still change where the session stands: it would change what the next
+/// statement means between its decision and its run. `gate` is the session's, held.
+pub(crate) async fn settle(proxy: &Arc<Proxy>, session: &Arc<Session>, gate: &mut Gate) -> Result<(), Stop> {
+    for statement in session.background().into_iter().filter(|statement| statement.moves) {
+        gate.context = None;
+        let binding = proxy.queries.of_session(&statement.query_id, session)?;
+        let path = paths::result_path(&statement.query_id);
+        let raw = proxy.call_upstream(session, Method::GET, &path, None).await?.map_err(refuse::unanswered)?;
+        let terms = Terms { query_id: None, error_text: binding.error_text, statement_kinds: &binding.statement_kinds };
+        let read = read(proxy, session, &raw, &terms);
+        if !read.is_end() {
+            return Err(Stop::new(
+                PepCode::RequestLimit,
+                "A statement that can change where this session stands still runs, so the next one cannot be decided. Wait for its result, or use another session.",
+            ));
+        }
+        ended(proxy, session, &statement.query_id, &binding, &read);
+    }
+    Ok(())
+}
+
+/// Gives up on a statement in the background, because its session is over.
+pub(crate) async fn write_off(proxy: &Proxy, session: &Session, statement: &Background, stop: bool) {
+    let query_id = &statement.query_id;
+    session.has_ended(query_id);
+    let stopped = stop && abort_query(proxy, session, query_id).await.unwrap_or(false);
+    let Some(binding) = proxy.queries.0.get(query_id) else { return };
+    let Some(started) = binding.take_open() else { return };
+    let status = if stopped { RunStatus::Cancelled } else { RunStatus::Unknown };
+    let code = session
+        .ending()
+        .map_or(PepCode::SessionUnknown.as_str().to_owned(), |ending| Stop::from(ending).code().to_owned());
+    let end = RunEnd { query_id: query_id.to_string(), ..RunEnd::without_reply(status, &code, started.elapsed()) };
+    proxy.recorder.outcome(&binding.decision_id, &session.id, end).await;
 }
 
 impl Binding {
@@ -157,6 +195,10 @@ impl Binding {
             open: Mutex::new(None),
         }
     }
+
+    fn take_open(&self) -> Option<Instant> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// The first to see the end of a statement that ran in the background records it.
@@ -167,20 +209,14 @@ fn ended(
     binding: &Arc<Binding>,
     read: &forward::Read,
 ) {
+    session.has_ended(upstream_id);
     let open = proxy.queries.0.get(upstream_id).unwrap_or_else(|| Arc::clone(binding));
-    let Some(started) = open.open.lock().unwrap_or_else(PoisonError::into_inner).take() else {
-        return;
-    };
+    let Some(started) = open.take_open() else { return };
     let Some(end) = read.end(started) else {
         return;
     };
     let (proxy_then, session_then, binding) = (Arc::clone(proxy), Arc::clone(session), Arc::clone(binding));
-    proxy.spawn(async move {
-        proxy_then.recorder.outcome(&binding.decision_id, &session_then.id, end).await;
-        if changes_context(&binding.statement_kinds) {
-            session_then.gate.lock().await.context = None;
-        }
-    });
+    proxy.spawn(async move { proxy_then.recorder.outcome(&binding.decision_id, &session_then.id, end).await });
 }
 
 /// Serves `GET /monitoring/queries/<id>`.
@@ -234,9 +270,11 @@ pub(crate) async fn abort_by_request(proxy: &Arc<Proxy>, session: &Arc<Session>,
         run.cancel();
         stop_upstream(proxy, session, run).await;
     }
-    if runs.is_empty() {
-        // Its request is over and it may still run in the background. The name means nothing outside this session at Snowflake.
-        stopped = abort_request(proxy, session, "", &request.request_id).await?;
+    // Its request is over and it still runs in the background. Another session's request is as unknown as none.
+    for statement in session.background() {
+        if statement.request_id == request.request_id {
+            stopped |= abort_query(proxy, session, &statement.query_id).await?;
+        }
     }
     Ok(if stopped { own::aborted() } else { own::abort_not_running() }.into())
 }
@@ -256,13 +294,8 @@ pub(crate) async fn abort_by_id(proxy: &Arc<Proxy>, session: &Arc<Session>, quer
     }
     let binding = proxy.queries.of_session(query_id, session)?;
     let upstream_id = binding.upstream_id.as_ref().unwrap_or(query_id);
-    let path = paths::abort_by_id_path(upstream_id, &fresh_request_id()?);
-    Ok(if aborted(proxy, session, &path, Bytes::from_static(b"{}")).await? {
-        own::aborted()
-    } else {
-        own::abort_not_running()
-    }
-    .into())
+    let stopped = abort_query(proxy, session, upstream_id).await?;
+    Ok(if stopped { own::aborted() } else { own::abort_not_running() }.into())
 }
 
 /// Stops at Snowflake what this run has sent, as far as that goes. The reply to the statement itself tells what came of it.
@@ -276,6 +309,11 @@ pub(crate) async fn stop_upstream(proxy: &Proxy, session: &Session, run: &Run) {
 async fn abort_request(proxy: &Proxy, session: &Session, sql: &str, stop: &RequestId) -> Result<bool, Stop> {
     let path = paths::abort_by_request_path(&fresh_request_id()?);
     aborted(proxy, session, &path, paths::abort_by_request_body(sql, stop).into()).await
+}
+
+async fn abort_query(proxy: &Proxy, session: &Session, upstream_id: &QueryId) -> Result<bool, Stop> {
+    let path = paths::abort_by_id_path(upstream_id, &fresh_request_id()?);
+    aborted(proxy, session, &path, Bytes::from_static(b"{}")).await
 }
 
 async fn aborted(proxy: &Proxy, session: &Session, path: &str, body: Bytes) -> Result<bool, Stop> {

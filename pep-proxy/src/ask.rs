@@ -4,7 +4,10 @@ pub(crate) mod cache;
 pub(crate) mod pdp;
 pub(crate) mod watch;
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use icegate_pep_protocol::{QueryRequest, RequestId, Stamp, reply::ErrorText, stamp};
 use icegate_proto::v1::{
@@ -26,7 +29,6 @@ use crate::{
 };
 
 /// Proof that the PDP allowed exactly this statement and that its record is durable.
-#[derive(Debug)]
 pub(crate) struct Permitted {
     decision_id: String,
     sql: String,
@@ -34,6 +36,12 @@ pub(crate) struct Permitted {
     statement_kinds: Vec<String>,
     session_changes: Vec<SessionChange>,
     error_text: ErrorText,
+}
+
+impl fmt::Debug for Permitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permitted").field("decision_id", &self.decision_id).finish_non_exhaustive()
+    }
 }
 
 impl Permitted {
@@ -130,7 +138,7 @@ async fn decided(proxy: &Proxy, question: Question<'_>) -> Result<Answer, Stop> 
     }
     let decision = proxy.pdp.decide(request(question)).await?;
     let answer = acted_on(question, &decision)?;
-    if question.approval_id.is_none() {
+    if question.approval_id.is_none() && matches!(answer, Answer::Permitted(_)) {
         proxy.cache.keep(asked, &decision);
     }
     Ok(answer)
@@ -162,6 +170,11 @@ fn acted_on(question: Question<'_>, decision: &DecideResponse) -> Result<Answer,
         Outcome::Allow | Outcome::Mask if decision.sql.is_empty() || decision.decision_id.is_empty() => {
             // Both ends of a wire are checked: an allow without its text allows nothing.
             warn!(decision_id = decision.decision_id, "allow without text or id");
+            Err(PdpError::AuditUnavailable.into())
+        }
+        Outcome::Mask if decision.sql == question.request.sql() => {
+            // Masks are in the text: an unchanged one has none.
+            warn!(decision_id = decision.decision_id, "mask without a rewritten text");
             Err(PdpError::AuditUnavailable.into())
         }
         outcome @ (Outcome::Allow | Outcome::Mask) => Ok(permit(

@@ -23,7 +23,7 @@ use crate::{
     proxy::Proxy,
     record::RunEnd,
     refuse::{self, Stop},
-    session::{Ending, Gate, Session, UpstreamTokens},
+    session::{Background, Ending, Gate, Session, UpstreamTokens},
     statement::{Done, Run},
 };
 
@@ -43,7 +43,6 @@ pub(crate) async fn forward(
     permitted: Permitted,
 ) -> Forwarded {
     let started = Instant::now();
-    run.mark_sent(permitted.sql());
     let path = query_path(&run.key.request_id);
     let body = Bytes::copy_from_slice(permitted.body());
     let sent = proxy.call_upstream(session, Method::POST, &path, Some(body)).await;
@@ -77,6 +76,10 @@ pub(crate) async fn forward(
     settle(gate, &permitted, &read, lost);
     if let Some(query_id) = &read.query_id {
         let open = read.is_pending().then_some(started);
+        if read.is_pending() {
+            let (query_id, request_id) = (query_id.clone(), run.key.request_id.clone());
+            session.goes_on(Background { query_id, request_id, moves: lost });
+        }
         proxy.queries.bind(query_id, Binding::new(session, &permitted, open));
         for child in &read.result_ids {
             proxy.queries.bind(child, Binding::new(session, &permitted, None));
@@ -97,6 +100,9 @@ fn settle(gate: &mut Gate, permitted: &Permitted, read: &Read, lost: bool) {
                 apply(context, &read.context);
                 gate.believed.clone_from(context);
             }
+            if lost && !read.context.is_whole() {
+                gate.context = None;
+            }
             for change in permitted.session_changes() {
                 if change.name.eq_ignore_ascii_case("QUERY_TAG") {
                     gate.client_tag = change.value.clone().filter(|tag| !tag.is_empty());
@@ -114,7 +120,13 @@ fn settle(gate: &mut Gate, permitted: &Permitted, read: &Read, lost: bool) {
 
 /// Whether a statement of these kinds can change what the next one's names mean.
 pub(crate) fn changes_context(kinds: &[String]) -> bool {
-    const NEVER: [&str; 13] = [
+    const NEVER: [&str; 19] = [
+        "create_table",
+        "alter_table",
+        "drop_table",
+        "create_view",
+        "alter_view",
+        "drop_view",
         "select",
         "insert",
         "update",
@@ -241,6 +253,11 @@ impl Read {
         matches!(self.kind, ReadKind::Pending)
     }
 
+    /// Whether it says how the statement ended.
+    pub(crate) fn is_end(&self) -> bool {
+        !matches!(self.kind, ReadKind::Pending | ReadKind::Unreadable(_))
+    }
+
     pub(crate) fn is_success(&self) -> bool {
         matches!(self.kind, ReadKind::Succeeded)
     }
@@ -302,6 +319,7 @@ mod tests {
             (vec!["use_role"], true),
             (vec!["select", "use_schema"], true),
             (vec!["create_schema"], true),
+            (vec!["create_table"], false),
             (vec!["call"], true),
             (vec!["unknown"], true),
             (vec![], true),

@@ -22,7 +22,7 @@ use crate::{
 
 /// How long one question for the state of an approval may take: the PDP answers at once when it changes.
 const WAIT: Duration = Duration::from_secs(20);
-/// Pause before the next question when one failed.
+/// Pause before the next question.
 const RETRY: Duration = Duration::from_millis(500);
 /// How often it is looked whether the driver is still there.
 const LOOK: Duration = Duration::from_millis(500);
@@ -144,7 +144,8 @@ async fn answered(proxy: &Proxy, waiting: &Waiting) -> Result<String, Stop> {
         match proxy.pdp.wait_approval(&waiting.approval_id, WAIT).await {
             Ok(approval) => match approval.state() {
                 ApprovalState::Approved => return Ok(waiting.approval_id.clone()),
-                ApprovalState::Pending => {}
+                // It waited already; one that did not must not be asked in a circle.
+                ApprovalState::Pending => tokio::time::sleep(RETRY).await,
                 ended => return Err(refused(waiting, &approval, ended)),
             },
             Err(PdpError::Unreachable | PdpError::AuditUnavailable) => tokio::time::sleep(RETRY).await,

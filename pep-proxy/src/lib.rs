@@ -72,7 +72,7 @@ use crate::{
     hold::Holds,
     proxy::Proxy,
     record::{Recorder, journal::Journal},
-    session::Sessions,
+    session::{Ending, Sessions},
     statement::Kept,
 };
 
@@ -215,7 +215,9 @@ async fn sweep(proxy: Arc<Proxy>) {
     let mut tick = tokio::time::interval(SWEEP);
     loop {
         tick.tick().await;
-        proxy.sessions.sweep(record::unix_ms(), idle_ms);
+        for session in proxy.sessions.sweep(record::unix_ms(), idle_ms) {
+            proxy.end(&session, Ending::Expired);
+        }
     }
 }
 

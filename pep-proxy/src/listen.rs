@@ -118,7 +118,8 @@ where
 
 async fn one(request: Request<Incoming>, proxy: &Arc<Proxy>, peer: SocketAddr) -> Response<Full<Bytes>> {
     let gzip = takes_gzip(request.headers());
-    let answer = match read(request, proxy.body_bytes_max, peer).await {
+    let body_bytes_max = proxy.body_bytes_max(request.headers());
+    let answer = match read(request, body_bytes_max, peer).await {
         Ok(call) => proxy.answer(call).await,
         Err(unread) => proxy.unread(unread),
     };

@@ -13,10 +13,10 @@ use bytes::Bytes;
 use http::{Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 
 /// Requests answered, by `route` and `outcome` (`ok`, `failed` at Snowflake, `refused`, `held`).
 pub const REQUESTS: &str = "icegate_pep_requests_total";
@@ -51,6 +51,11 @@ pub const BUILD_INFO: &str = "icegate_pep_build_info";
 
 const SECONDS: &[f64] =
     &[0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+
+/// Connections to the metrics port at one time.
+const CONNECTIONS_MAX: usize = 64;
+/// Longest wait for a request's head there.
+const HEAD_TIMEOUT: Duration = Duration::from_mins(2);
 
 static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
@@ -100,16 +105,28 @@ pub(crate) async fn serve(
     let addr = listener.local_addr()?;
     let task = tokio::spawn(async move {
         let mut upkeep = tokio::time::interval(Duration::from_secs(5));
+        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             tokio::select! {
                 _ = upkeep.tick() => if let Some(handle) = handle() { handle.run_upkeep() },
                 accepted = listener.accept() => {
-                    let Ok((stream, _)) = accepted else { continue };
+                    let Ok((stream, _)) = accepted else {
+                        // Out of descriptors, mostly: give the others time to end.
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        continue;
+                    };
+                    // More than any monitoring needs: whoever comes then tries again.
+                    let Ok(place) = Arc::clone(&room).try_acquire_owned() else { continue };
                     let ready = Arc::clone(&ready);
                     tokio::spawn(async move {
+                        let _place = place;
                         let service = service_fn(|request| { let answer = answer(&request, &ready); async { Ok::<_, Infallible>(answer) } });
                         // A scraper that goes away is its own affair.
-                        let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                        let _ = hyper::server::conn::http1::Builder::new()
+                            .timer(TokioTimer::new())
+                            .header_read_timeout(HEAD_TIMEOUT)
+                            .serve_connection(TokioIo::new(stream), service)
+                            .await;
                     });
                 }
             }

@@ -1,9 +1,9 @@
 //! One proxy: its parts, and which of them answers which call.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use icegate_pep_protocol::{
     Limits, PepCode, Reply, Route, RouteError, SealedSession, Sealer, TokenError, TokenKind, answer as own,
     decode_body, parse_authorization,
@@ -12,7 +12,7 @@ use icegate_pep_protocol::{
 };
 use serde_json::{Map, Value};
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     answer::{self, Queries},
@@ -37,12 +37,13 @@ use crate::{
 
 /// Bytes up to which a reply is looked into for the end of the session: such replies are short.
 const SESSION_LOSS_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a body without a token of ours, which is a login: its token and what the driver says of its machine.
+const STRANGER_BODY_BYTES_MAX: usize = 256 * 1024;
 /// Pauses between tries to close a session at the PDP. Then it ends with its identity.
 const CLOSE_RETRIES: [Duration; 4] =
     [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(10), Duration::from_mins(1)];
 
 /// Everything one proxy works with.
-#[derive(Debug)]
 pub(crate) struct Proxy {
     pub(crate) pep_id: String,
     pub(crate) body_bytes_max: usize,
@@ -69,11 +70,21 @@ pub(crate) struct Proxy {
     pub(crate) working: watch::Sender<usize>,
 }
 
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy").field("pep_id", &self.pep_id).finish_non_exhaustive()
+    }
+}
+
 impl Call {
     /// The token the driver sent, if it is one.
     pub(crate) fn token(&self) -> Option<&str> {
-        self.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(parse_authorization)
+        token(&self.headers)
     }
+}
+
+fn token(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(parse_authorization)
 }
 
 impl Proxy {
@@ -85,6 +96,16 @@ impl Proxy {
         };
         let name = route.name();
         counted(name, self.serve(route, &call).await)
+    }
+
+    /// Bytes of a body that are taken: few before anything shows that the caller may be somebody.
+    pub(crate) fn body_bytes_max(&self, headers: &HeaderMap) -> usize {
+        let known = token(headers).is_some_and(|token| {
+            [TokenKind::Session, TokenKind::Master]
+                .into_iter()
+                .any(|kind| self.sealer.open(token, kind, unix_ms()).is_ok())
+        });
+        if known { self.body_bytes_max } else { self.body_bytes_max.min(STRANGER_BODY_BYTES_MAX) }
     }
 
     /// Answers a call whose bytes did not come whole.
@@ -144,36 +165,23 @@ impl Proxy {
     }
 
     /// The session of an opened token: from memory, else begun again, once the PDP says it stands.
-    pub(crate) async fn resume(&self, sealed: SealedSession) -> Result<Arc<Session>, Stop> {
+    pub(crate) async fn resume(self: &Arc<Self>, sealed: SealedSession) -> Result<Arc<Session>, Stop> {
         let epoch = self.sessions.epoch();
         if let Some(session) = self.sessions.get(&sealed.session_id) {
             if let Some(ending) = session.ending() {
                 return Err(ending.into());
             }
-            if session.is_checked(epoch) {
-                return Ok(session);
+            if !session.is_checked(epoch) {
+                self.check(&session).await?;
             }
-            return match self.pdp.session(&session.id).await {
-                Ok(there) => match Ending::of(there.state()) {
-                    None => {
-                        session.set_checked(epoch);
-                        Ok(session)
-                    }
-                    Some(ending) => {
-                        session.end(ending);
-                        Err(ending.into())
-                    }
-                },
-                Err(PdpError::Unreachable) if self.pdp.in_grace() => Ok(session),
-                Err(error) => Err(error.into()),
-            };
+            return Ok(session);
         }
         let there = self.pdp.session(&sealed.session_id).await?;
         if let Some(ending) = Ending::of(there.state()) {
             return Err(ending.into());
         }
         info!(session_id = sealed.session_id, "session resumed from its token");
-        self.sessions.insert(Session::new(sealed, None, epoch)).ok_or_else(|| {
+        self.sessions.insert(Arc::new(Session::new(sealed, None, epoch))).ok_or_else(|| {
             Stop::new(
                 PepCode::RequestLimit,
                 "This proxy has no room for another session. Try again later, or through another proxy.",
@@ -181,21 +189,68 @@ impl Proxy {
         })
     }
 
+    /// Asks the PDP whether a session in memory still stands.
+    pub(crate) async fn check(self: &Arc<Self>, session: &Arc<Session>) -> Result<(), Stop> {
+        let epoch = self.sessions.epoch();
+        match self.pdp.session(&session.id).await {
+            Ok(there) => match Ending::of(there.state()) {
+                None => {
+                    session.set_checked(epoch);
+                    Ok(())
+                }
+                Some(ending) => {
+                    self.end(session, ending);
+                    Err(ending.into())
+                }
+            },
+            Err(PdpError::Unreachable) if self.pdp.in_grace() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Something may have been missed: every session is asked about before its next request is served, and at once where
+    /// a statement is on its way, which may never ask again.
+    pub(crate) fn doubt_all(self: &Arc<Self>) {
+        self.sessions.doubt_all();
+        let proxy = Arc::clone(self);
+        self.spawn(async move {
+            for session in proxy.sessions.busy() {
+                if let Err(error) = proxy.check(&session).await {
+                    debug!(session_id = session.id, ?error, "session with work on its way");
+                }
+            }
+        });
+    }
+
     /// Ends a session that an administrator has ended.
     pub(crate) fn revoke(self: &Arc<Self>, session_id: &str) {
-        if let Some(session) = self.sessions.get(session_id) {
-            info!(session_id, "session revoked");
-            session.end(Ending::Revoked);
-            let proxy = Arc::clone(self);
+        match self.sessions.get(session_id) {
+            Some(session) => {
+                info!(session_id, "session revoked");
+                self.end(&session, Ending::Revoked);
+            }
+            // It may be on its way into memory, taken for standing.
+            None => self.sessions.doubt_all(),
+        }
+    }
+
+    /// Ends a session here and at Snowflake.
+    pub(crate) fn end(self: &Arc<Self>, session: &Arc<Session>, ending: Ending) {
+        if session.end(ending) {
+            let (proxy, session) = (Arc::clone(self), Arc::clone(session));
             self.spawn(async move { proxy.leave_upstream(&session).await });
         }
     }
 
-    /// Stops what runs at Snowflake for a session and closes it there, as far as that goes.
-    async fn leave_upstream(&self, session: &Session) {
+    /// Stops what runs at Snowflake for a session and closes it there, as far as that goes. What a driver left in the
+    /// background goes on after its logout and the end of its token, as it would without icegate.
+    pub(crate) async fn leave_upstream(&self, session: &Session) {
         for run in session.running() {
             run.cancel();
             answer::stop_upstream(self, session, &run).await;
+        }
+        for statement in session.background() {
+            answer::write_off(self, session, &statement, session.ending() == Some(Ending::Revoked)).await;
         }
         if let Ok(id) = fresh_request_id() {
             let token = session.upstream().session;

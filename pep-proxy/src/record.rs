@@ -131,7 +131,10 @@ impl Recorder {
                     info!(entries = count, "journal delivered");
                     pause = RETRY.0;
                 }
-                Ok(_) | Err(_) => {
+                refused @ (Ok(_) | Err(_)) => {
+                    if let Err(error @ (PdpError::Refused { .. } | PdpError::Void)) = refused {
+                        error!(%error, entries = asked, "journal not taken by the pdp");
+                    }
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(RETRY.1);
                 }

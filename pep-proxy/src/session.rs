@@ -15,7 +15,7 @@ use std::{
     },
 };
 
-use icegate_pep_protocol::{ClientFacts, SealedSession, Secret};
+use icegate_pep_protocol::{ClientFacts, QueryId, RequestId, SealedSession, Secret};
 use icegate_proto::v1::{SessionContext, SessionState};
 use tokio::sync::watch;
 use tracing::debug;
@@ -52,11 +52,23 @@ pub(crate) struct Session {
     pub(crate) gate: tokio::sync::Mutex<Gate>,
     /// Statements on their way, by the driver's own request id.
     pub(crate) runs: Mutex<HashMap<RunKey, Arc<Run>>>,
+    /// Statements that go on at Snowflake after their request was answered.
+    background: Mutex<HashMap<QueryId, Background>>,
     ended: watch::Sender<Option<Ending>>,
     checked: AtomicU64,
     used_ms: AtomicI64,
     /// Snowflake's token has expired and there was nothing to renew it with.
     upstream_lost: AtomicBool,
+}
+
+/// A statement that goes on at Snowflake after its request was answered.
+#[derive(Debug, Clone)]
+pub(crate) struct Background {
+    /// Snowflake's id.
+    pub(crate) query_id: QueryId,
+    pub(crate) request_id: RequestId,
+    /// It can change where the session stands until it has ended.
+    pub(crate) moves: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -113,6 +125,7 @@ impl Session {
             upstream: Mutex::new(UpstreamTokens { session: sealed.upstream_token, master: sealed.upstream_master }),
             gate: tokio::sync::Mutex::new(Gate { context, believed, client_tag: sealed.query_tag }),
             runs: Mutex::default(),
+            background: Mutex::default(),
             ended: watch::Sender::new(None),
             checked: AtomicU64::new(epoch),
             used_ms: AtomicI64::new(unix_ms()),
@@ -146,14 +159,14 @@ impl Session {
         }
     }
 
-    /// Ends it; the first reason stays.
-    pub(crate) fn end(&self, ending: Ending) {
+    /// Ends it; the first reason stays. Says whether this is it.
+    pub(crate) fn end(&self, ending: Ending) -> bool {
         debug!(session_id = self.id, ?ending, "session ends");
         self.ended.send_if_modified(|ended| {
             let first = ended.is_none();
             ended.get_or_insert(ending);
             first
-        });
+        })
     }
 
     pub(crate) fn ending(&self) -> Option<Ending> {
@@ -184,6 +197,26 @@ impl Session {
     pub(crate) fn running(&self) -> Vec<Arc<Run>> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
+
+    /// Notes a statement that goes on at Snowflake.
+    pub(crate) fn goes_on(&self, statement: Background) {
+        let mut background = self.background.lock().unwrap_or_else(PoisonError::into_inner);
+        background.insert(statement.query_id.clone(), statement);
+    }
+
+    /// Notes that a statement has ended at Snowflake.
+    pub(crate) fn has_ended(&self, query_id: &QueryId) {
+        self.background.lock().unwrap_or_else(PoisonError::into_inner).remove(query_id);
+    }
+
+    /// The statements that go on at Snowflake.
+    pub(crate) fn background(&self) -> Vec<Background> {
+        self.background.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.runs.lock().unwrap_or_else(PoisonError::into_inner).is_empty() || !self.background().is_empty()
+    }
 }
 
 impl Sessions {
@@ -197,7 +230,7 @@ impl Sessions {
     }
 
     /// Takes a session in, or gives the one that is there under its id. `None` when there is no room.
-    pub(crate) fn insert(&self, session: Session) -> Option<Arc<Session>> {
+    pub(crate) fn insert(&self, session: Arc<Session>) -> Option<Arc<Session>> {
         let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(there) = all.get(&session.id) {
             return Some(Arc::clone(there));
@@ -205,10 +238,15 @@ impl Sessions {
         if all.len() >= self.room {
             return None;
         }
-        let session = Arc::new(session);
         all.insert(session.id.clone(), Arc::clone(&session));
         tell(all.len());
         Some(session)
+    }
+
+    /// The sessions with a statement on its way.
+    pub(crate) fn busy(&self) -> Vec<Arc<Session>> {
+        let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
+        all.values().filter(|session| session.is_busy()).cloned().collect()
     }
 
     pub(crate) fn remove(&self, id: &str) {
@@ -226,17 +264,24 @@ impl Sessions {
         self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Forgets what is over, and what nobody has used for `idle_ms`.
-    pub(crate) fn sweep(&self, now_ms: i64, idle_ms: i64) {
+    /// Forgets what is over, and what nobody has used for `idle_ms`. Gives those whose identity has expired: an idle one
+    /// may be in use at another replica.
+    pub(crate) fn sweep(&self, now_ms: i64, idle_ms: i64) -> Vec<Arc<Session>> {
+        let mut expired = Vec::new();
         let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, session| {
-            // Somebody works with it.
-            Arc::strong_count(session) > 1
-                || (session.ending().is_none()
-                    && session.expires_ms > now_ms
-                    && now_ms - session.used_ms.load(Ordering::Relaxed) < idle_ms)
+            if Arc::strong_count(session) > 1 {
+                // Somebody works with it.
+                return true;
+            }
+            if session.ending().is_none() && session.expires_ms <= now_ms {
+                expired.push(Arc::clone(session));
+                return false;
+            }
+            session.ending().is_none() && now_ms - session.used_ms.load(Ordering::Relaxed) < idle_ms
         });
         tell(all.len());
+        expired
     }
 }
 

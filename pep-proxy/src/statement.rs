@@ -2,7 +2,7 @@
 //! own, so that a driver that goes away or asks twice changes nothing about it.
 
 use std::{
-    collections::hash_map::Entry,
+    fmt,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
+    answer,
     ask::{self, Answer, Question, Waiting},
     forward::{self, Forwarded},
     hold,
@@ -31,6 +32,10 @@ use crate::{
 
 /// How long a finished answer is kept for retries and late polls.
 const KEPT_FOR: Duration = Duration::from_mins(5);
+/// Statements of one session on their way at one time. They wait for each other, and each holds its request.
+const RUNS_PER_SESSION_MAX: usize = 64;
+/// Statements of one session that go on at Snowflake with nobody having fetched their end.
+const BACKGROUND_PER_SESSION_MAX: usize = 1000;
 
 /// The driver's name of a statement, and what it asked under it: the same name with another body is another statement.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -40,7 +45,6 @@ pub(crate) struct RunKey {
 }
 
 /// One statement on its way.
-#[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) key: RunKey,
     pub(crate) session_id: String,
@@ -57,7 +61,7 @@ pub(crate) struct Run {
 }
 
 /// Where a statement is.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) enum State {
     Working,
     /// Waiting for a person, described in a sentence, for so many seconds at most.
@@ -66,7 +70,7 @@ pub(crate) enum State {
 }
 
 /// An answer, and how it counts.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Told {
     pub(crate) body: Bytes,
     /// `ok`, `failed` (at Snowflake), `refused` or `held`.
@@ -80,7 +84,7 @@ impl From<Bytes> for Told {
 }
 
 /// A statement's end, as far as this process is concerned: its result may still be running at Snowflake.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Done {
     pub(crate) body: Bytes,
     pub(crate) status: MonitoredStatus,
@@ -133,15 +137,20 @@ fn begin_or_join(
     let key = RunKey { body: digest(&request), request_id };
     let fresh = fresh_query_id()?;
     let mut runs = session.runs.lock().unwrap_or_else(PoisonError::into_inner);
-    let slot = match runs.entry(key.clone()) {
-        Entry::Occupied(there) => return Ok(Arc::clone(there.get())),
-        Entry::Vacant(slot) => slot,
-    };
+    if let Some(there) = runs.get(&key) {
+        return Ok(Arc::clone(there));
+    }
     if let Some(done) = proxy.kept.by_request(&session.id, &key) {
         return Ok(done);
     }
+    if runs.len() >= RUNS_PER_SESSION_MAX || session.background().len() >= BACKGROUND_PER_SESSION_MAX {
+        return Err(Stop::new(
+            PepCode::RequestLimit,
+            "Too many statements of this session are on their way or run in the background. Wait for some of them, or use another session.",
+        ));
+    }
     let run = Arc::new(Run::new(key, &session.id, fresh, request.async_exec()));
-    slot.insert(Arc::clone(&run));
+    runs.insert(run.key.clone(), Arc::clone(&run));
     drop(runs);
     let guard =
         Guard { proxy: Arc::clone(proxy), session: Arc::clone(session), run: Arc::clone(&run), finished: false };
@@ -226,6 +235,9 @@ async fn once(
         stop = run.stopped(session) => return Once::stopped(&stop, run, held),
         gate = session.gate.lock() => gate,
     };
+    if let Err(stop) = answer::settle(proxy, session, &mut gate).await {
+        return Once::stopped(&stop, run, held);
+    }
     let context = match context::known(proxy, session, &mut gate).await {
         Ok(context) => context.clone(),
         Err(stop) => return Once::stopped(&stop, run, held),
@@ -243,6 +255,8 @@ async fn once(
         Answer::Stop(stop) => return Once::stopped(&stop, run, held),
         Answer::Waits(waiting) => return Once::Waits(waiting),
     };
+    // First this, then the look: whoever stops it now is seen here, or sees that there is something to stop at Snowflake.
+    run.mark_sent(permitted.sql());
     let refused = if run.is_cancelled() || session.ending().is_some() {
         Some(session.ending().map_or_else(cancelled, Into::into))
     } else if request.async_exec() && forward::changes_context(permitted.statement_kinds()) {
@@ -280,6 +294,12 @@ impl Drop for Guard {
             );
             self.run.finish(&self.proxy, &self.session, Done::stopped(&stop, None));
         }
+    }
+}
+
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run").field("query_id", &self.query_id).finish_non_exhaustive()
     }
 }
 
@@ -371,6 +391,8 @@ impl Run {
             proxy.queries.alias(&self.query_id, &upstream_id);
         }
         runs.remove(&self.key);
+        // Nothing is left to stop, and what is kept is weighed by its answer alone.
+        *self.sent.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Asks the statement to stop. What has been sent has to be stopped at Snowflake besides.

@@ -3,6 +3,7 @@
 //! A cached decision saves the deciding, never the record: each run's intent is made durable before it is forwarded.
 
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,6 +14,9 @@ use moka::{Expiry, sync};
 use sha2::{Digest as _, Sha256};
 
 use crate::metrics::{CACHE_INVALIDATIONS, CACHE_REQUESTS};
+
+/// Longest text that is kept: the cache is bounded by its entries.
+const TEXT_BYTES_MAX: usize = 16 * 1024;
 
 /// Decisions that may be used again.
 #[derive(Debug)]
@@ -27,7 +31,7 @@ pub(crate) struct Cache {
 pub(crate) struct Key([u8; 32]);
 
 /// What a decision depends on besides the bundle.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Asked<'a> {
     pub(crate) principal_digest: &'a str,
     pub(crate) sql: &'a str,
@@ -37,7 +41,6 @@ pub(crate) struct Asked<'a> {
 }
 
 /// A decision that allowed.
-#[derive(Debug)]
 pub(crate) struct Cached {
     pub(crate) decision_id: String,
     pub(crate) sql: String,
@@ -46,6 +49,12 @@ pub(crate) struct Cached {
     pub(crate) statement_kinds: Vec<String>,
     pub(crate) session_changes: Vec<SessionChange>,
     usable: Duration,
+}
+
+impl fmt::Debug for Cached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cached").field("decision_id", &self.decision_id).finish_non_exhaustive()
+    }
 }
 
 struct Usable;
@@ -106,7 +115,7 @@ impl Cache {
             Outcome::Mask => true,
             Outcome::Unspecified | Outcome::Deny | Outcome::NeedsApproval => return,
         };
-        if decision.cacheable_seconds == 0 {
+        if decision.cacheable_seconds == 0 || decision.sql.len() > TEXT_BYTES_MAX {
             return;
         }
         let cached = Cached {
@@ -193,6 +202,8 @@ mod tests {
         cache.keep(asked, &DecideResponse { outcome: Outcome::Deny.into(), ..allow(60) });
         cache.keep(asked, &DecideResponse { outcome: Outcome::NeedsApproval.into(), ..allow(60) });
         assert!(cache.get(cache.key(asked)).is_none());
+        cache.keep(asked, &DecideResponse { sql: "x".repeat(TEXT_BYTES_MAX + 1), ..allow(60) });
+        assert!(cache.get(cache.key(asked)).is_none(), "too long");
         cache.keep(asked, &allow(60));
         assert!(cache.get(cache.key(asked)).is_some());
         cache.bundle_is("v2");

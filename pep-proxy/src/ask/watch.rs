@@ -9,20 +9,24 @@ use crate::{metrics::WATCH_CONNECTED, proxy::Proxy};
 
 /// First and longest pause before the watch is opened again.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// How long the first watch waits for the journal of an earlier start.
-const JOURNAL_FIRST: Duration = Duration::from_secs(5);
+/// How long the first watch waits for the journal of an earlier start: longer than the pause between two deliveries.
+const JOURNAL_FIRST: Duration = Duration::from_secs(10);
 
 /// Keeps the watch open. Never returns.
 ///
-/// What happened while it was closed is made good by [`crate::session::Sessions::doubt_all`]: each session is asked
+/// What happened while it was closed is made good by [`Proxy::doubt_all`]: each session is asked
 /// about again before its next request is served.
 pub(crate) async fn keep(proxy: Arc<Proxy>) {
-    // A new watch lets the PDP write off the runs an earlier start of this proxy left open: first it gets the ends of
-    // those that are known.
-    let _ = tokio::time::timeout(JOURNAL_FIRST, proxy.recorder.delivered()).await;
     let mut pause = RECONNECT.0;
+    let mut heard = false;
     loop {
+        if !heard {
+            // The first watch lets the PDP write off the runs an earlier start of this proxy left open: before that it
+            // gets the ends of those that are known.
+            let _ = tokio::time::timeout(JOURNAL_FIRST, proxy.recorder.delivered()).await;
+        }
         if listen(&proxy).await {
+            heard = true;
             pause = RECONNECT.0;
             warn!("watch of the pdp lost");
         }
@@ -44,7 +48,7 @@ async fn listen(proxy: &Arc<Proxy>) -> bool {
             heard = true;
             metrics::gauge!(WATCH_CONNECTED).set(1.0);
             info!("watch of the pdp open");
-            proxy.sessions.doubt_all();
+            proxy.doubt_all();
         }
         match message.event {
             Some(Event::BundleVersion(version)) => {

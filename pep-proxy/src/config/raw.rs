@@ -389,6 +389,9 @@ fn base_url(table: &'static str, text: &str, danger_plaintext: bool) -> Result<U
         .host()
         .filter(|host| !host.is_empty())
         .ok_or_else(|| bad("it must be a URL, as in \"https://host:port\""))?;
+    if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(Fault::at(table, "url", format!("`{table}.url` has a user or password in it; remove that")));
+    }
     if !matches!(url.path(), "" | "/") || url.query().is_some() {
         return Err(bad("it must end after the host and port"));
     }
@@ -560,6 +563,11 @@ grace = "30s"
                 "auth = \"password\"\npassword_env = \"PW\"",
                 "",
                 "pep.toml:6: `upstream.private_key` is missing; the RSA key file (PEM, PKCS#8) of the service user; or say auth = \"password\"",
+            ),
+            (
+                "http://127.0.0.1:9000",
+                "http://me:s3cret@127.0.0.1:9000",
+                "pep.toml:7: `upstream.url` has a user or password in it; remove that",
             ),
             ("pep_id = \"pep-1\"", "", "`pep_id` is missing"),
             ("pep_id = \"pep-1\"", "pep_id = \"the first\"", "`pep_id` is not a plain name"),

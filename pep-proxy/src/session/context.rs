@@ -9,8 +9,8 @@ use tracing::warn;
 use super::{Gate, Session, login::fresh_request_id};
 use crate::{forward, proxy::Proxy, refuse::Stop};
 
-/// Asks Snowflake where a session stands. Its reply says so whatever the statement is; this one reads nothing else.
-const WHERE: &str = "SELECT CURRENT_DATABASE(), CURRENT_SCHEMA(), CURRENT_ROLE(), CURRENT_WAREHOUSE()";
+/// Asks Snowflake where a session stands: every reply ends with it, whatever the statement was. This one reads nothing.
+const WHERE: &str = "SELECT 1";
 
 /// The context the next statement will run in; asked for when it is not known. The gate must be held until that
 /// statement has been answered.

@@ -14,7 +14,7 @@ use serde::Serialize;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{Session, UpstreamTokens, context};
+use super::{Ending, Session, UpstreamTokens, context};
 use crate::{
     ask::pdp::PdpError, config::secrets::Credential, forward::upstream::UpstreamError, listen::Call, proxy::Proxy,
     record::unix_ms, refuse::Stop,
@@ -28,13 +28,22 @@ pub(crate) async fn login(proxy: &Arc<Proxy>, names: RequestedNames, call: &Call
     let body = proxy.decoded(call)?;
     let request = LoginRequest::parse(&body, names, &proxy.limits)
         .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
+    // From before the session is opened: a revocation that comes in between is not missed.
+    let epoch = proxy.sessions.epoch();
     let opened = open(proxy, &request, call).await?;
     let principal = opened.principal.clone().unwrap_or_default();
     match at_upstream(proxy, &request, &opened).await {
-        Ok(session) => {
+        Ok(upstream) => {
             let agent = principal.agent.map(|agent| agent.id);
-            let sealed = sealed(&request, &opened, &principal.id, agent, &session);
-            welcome(proxy, sealed, &session, &request)
+            let sealed = sealed(&request, &opened, &principal.id, agent, &upstream);
+            let session = Arc::new(Session::new(sealed, Some(context::to_proto(&upstream.context)), epoch));
+            let welcomed = welcome(proxy, &session, &upstream, &request);
+            if welcomed.is_err() {
+                session.end(Ending::Closed);
+                proxy.leave_upstream(&session).await;
+                proxy.close_at_pdp(opened.session_id);
+            }
+            welcomed
         }
         Err(stop) => {
             proxy.close_at_pdp(opened.session_id);
@@ -57,7 +66,16 @@ async fn open(proxy: &Proxy, request: &LoginRequest, call: &Call) -> Result<PdpS
         pep_id: proxy.pep_id.clone(),
     };
     match proxy.pdp.open_session(asked).await?.result {
-        Some(open_session_response::Result::Session(session)) => Ok(session),
+        Some(open_session_response::Result::Session(session)) => {
+            // Both ends of a wire are checked: without these, sessions would share what is kept under them.
+            let principal = session.principal.as_ref().is_some_and(|principal| !principal.id.is_empty());
+            let sound = principal && !session.session_id.is_empty() && !session.principal_digest.is_empty();
+            if sound {
+                Ending::of(session.state()).map_or(Ok(session), |ending| Err(ending.into()))
+            } else {
+                Err(PdpError::Unreachable.into())
+            }
+        }
         Some(open_session_response::Result::Refusal(reason)) => {
             let policy = (!reason.policy_id.is_empty()).then_some(reason.policy_id);
             Err(Refusal::new(reason.code, reason.message).with_policies(policy).into())
@@ -171,19 +189,17 @@ fn sealed(
 
 fn welcome(
     proxy: &Arc<Proxy>,
-    sealed: SealedSession,
+    session: &Arc<Session>,
     upstream: &UpstreamSession,
     request: &LoginRequest,
 ) -> Result<Bytes, Stop> {
-    let context = context::to_proto(&upstream.context);
-    let session = Session::new(sealed, Some(context), proxy.sessions.epoch());
-    let Some(session) = proxy.sessions.insert(session) else {
+    if !proxy.sessions.insert(Arc::clone(session)).is_some_and(|there| Arc::ptr_eq(&there, session)) {
         return Err(Stop::new(
             PepCode::RequestLimit,
             "This proxy has no room for another session. Try again later, or through another proxy.",
         ));
-    };
-    let tokens = mint(proxy, &session, unix_ms())?;
+    }
+    let tokens = mint(proxy, session, unix_ms())?;
     info!(
         session_id = session.id,
         carrier = request.carrier.as_str(),

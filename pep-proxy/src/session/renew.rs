@@ -15,9 +15,7 @@ use super::{
     Ending, Session, UpstreamTokens,
     login::{fresh_request_id, mint},
 };
-use crate::{
-    ask::pdp::PdpError, forward::upstream::UpstreamError, listen::Call, proxy::Proxy, record::unix_ms, refuse::Stop,
-};
+use crate::{forward::upstream::UpstreamError, listen::Call, proxy::Proxy, record::unix_ms, refuse::Stop};
 
 /// Serves `POST /session/token-request`.
 pub(crate) async fn renew(proxy: &Arc<Proxy>, call: &Call) -> Result<Bytes, Stop> {
@@ -38,16 +36,7 @@ pub(crate) async fn renew(proxy: &Arc<Proxy>, call: &Call) -> Result<Bytes, Stop
     let master = sealed.upstream_master.clone();
     let session = proxy.resume(sealed).await.map_err(login_again)?;
     session.learn_master(master);
-    match proxy.pdp.session(&session.id).await {
-        Ok(there) => {
-            if let Some(ending) = Ending::of(there.state()) {
-                session.end(ending);
-                return Err(login_again(ending.into()));
-            }
-        }
-        Err(PdpError::Unreachable) if proxy.pdp.in_grace() => {}
-        Err(error) => return Err(error.into()),
-    }
+    proxy.check(&session).await.map_err(login_again)?;
     if let Some(ending) = session.ending() {
         return Err(login_again(ending.into()));
     }

@@ -33,6 +33,7 @@ pub struct Told {
     pub cancelled: Vec<String>,
     pub closed: Vec<String>,
     pub opened: Vec<OpenSessionRequest>,
+    pub waits: usize,
 }
 
 pub struct Script {
@@ -44,6 +45,9 @@ pub struct Script {
     pub bundle: String,
     pub sessions: u32,
     pub expires_in: Duration,
+    pub digest: String,
+    /// Says at once that an approval is pending.
+    pub impatient: bool,
 }
 
 #[derive(Clone)]
@@ -63,6 +67,8 @@ impl FakePdp {
             bundle: "v1".into(),
             sessions: 0,
             expires_in: Duration::from_secs(3600),
+            digest: "digest-ana".into(),
+            impatient: false,
         };
         Self { told: Arc::default(), script: Arc::new(Mutex::new(script)), events: broadcast::channel(16).0 }
     }
@@ -229,7 +235,7 @@ fn session(id: &str, script: &Script) -> Session {
         }),
         state: script.session.into(),
         expires_unix_ms: i64::try_from((now + script.expires_in).as_millis()).unwrap(),
-        principal_digest: "digest-ana".into(),
+        principal_digest: script.digest.clone(),
         ..Default::default()
     }
 }
@@ -238,7 +244,10 @@ fn session(id: &str, script: &Script) -> Session {
 impl ApprovalService for FakePdp {
     async fn wait_approval(&self, request: Request<WaitApprovalRequest>) -> Answer<WaitApprovalResponse> {
         let asked = request.into_inner();
-        let until = tokio::time::Instant::now() + Duration::from_millis(asked.timeout_ms.into());
+        self.told.lock().unwrap().waits += 1;
+        let impatient = self.script.lock().unwrap().impatient;
+        let wait = if impatient { 0 } else { asked.timeout_ms };
+        let until = tokio::time::Instant::now() + Duration::from_millis(wait.into());
         loop {
             let state = self.script.lock().unwrap().approval;
             if state != ApprovalState::Pending || tokio::time::Instant::now() >= until {

@@ -116,6 +116,11 @@ async fn statement(it: &FakeUpstream, sql: &str) -> Value {
     if sql.contains("fail") {
         return json!({ "success": false, "code": "002003", "message": "no such table", "data": { "sqlState": "42S02" } });
     }
+    if sql.contains("mute") {
+        let mut mute = rows("1", "SALES");
+        mute["data"].as_object_mut().unwrap().retain(|name, _| !name.starts_with("final"));
+        return mute;
+    }
     rows("1", if sql.contains("use") { "OTHER" } else { "SALES" })
 }
 

@@ -1,5 +1,7 @@
 //! What the client asks to run.
 
+use std::fmt;
+
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -9,7 +11,7 @@ use crate::{
 };
 
 /// A statement request.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct QueryRequest {
     sql: String,
     async_exec: bool,
@@ -21,6 +23,13 @@ pub struct QueryRequest {
     fields: Map<String, Value>,
     /// Statement parameters that are passed on.
     parameters: Map<String, Value>,
+}
+
+impl fmt::Debug for QueryRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Text and bindings are nobody's business here.
+        f.debug_struct("QueryRequest").field("sql_bytes", &self.sql.len()).finish_non_exhaustive()
+    }
 }
 
 /// Why a statement request cannot be taken. The sentences are shown to the person.

@@ -105,12 +105,18 @@ pub struct ReplyTerms<'a> {
 }
 
 /// A reply fit for the client.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ClientReply {
     /// The body to answer with, uncompressed.
     pub body: Vec<u8>,
     /// Names of fields that were left out, for the log.
     pub dropped_fields: Vec<String>,
+}
+
+impl fmt::Debug for ClientReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientReply").field("bytes", &self.body.len()).finish_non_exhaustive()
+    }
 }
 
 /// What became of the session at Snowflake.

@@ -134,8 +134,8 @@ pub(crate) fn normalise(asked: &Map<String, Value>, scope: Scope) -> Result<Para
             }
         } else if let Some(kind) = kind {
             sorted.kept.insert(spelled, typed(kind, value).ok_or_else(invalid)?);
-        } else if scope == Scope::Statement && name.starts_with('_') && text.is_some() {
-            // Snowpark's own marks, `_PLAN_UUID` among them.
+        } else if scope == Scope::Statement && name == "_PLAN_UUID" && text.is_some() {
+            // Snowpark's own mark.
             sorted.kept.insert(name.clone(), value.clone());
         } else {
             sorted.dropped.push(one_line(name, 64));

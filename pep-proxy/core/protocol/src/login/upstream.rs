@@ -53,6 +53,8 @@ pub fn upstream_login(
             data.insert("PASSWORD".to_owned(), password.expose().into());
         }
     }
+    // Roles beside the one that was decided on would add their rights to it.
+    data.insert("SECONDARY_ROLES".to_owned(), "NONE".into());
     if !request.environment.is_empty() {
         data.insert("CLIENT_ENVIRONMENT".to_owned(), Value::Object(request.environment.clone()));
     }

@@ -48,4 +48,10 @@ impl ContextUpdate {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Whether everything is said.
+    pub fn is_whole(&self) -> bool {
+        let Self { database, schema, role, warehouse } = self;
+        [database, schema, role, warehouse].iter().all(|name| name.is_some())
+    }
 }

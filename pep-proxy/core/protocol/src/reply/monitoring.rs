@@ -1,3 +1,5 @@
+use std::fmt;
+
 use serde_json::{Map, Value, json};
 
 use super::{ErrorText, ReplyRefusal, client_error_text, refuse_keys_inside};
@@ -21,12 +23,18 @@ pub struct MonitoringTerms<'a> {
 }
 
 /// A monitoring reply fit for the client.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct MonitoringReply {
     /// Snowflake's word, for example `RUNNING`; empty when it does not know the query.
     pub status: String,
     /// The body to answer with.
     pub body: Vec<u8>,
+}
+
+impl fmt::Debug for MonitoringReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MonitoringReply").field("bytes", &self.body.len()).finish_non_exhaustive()
+    }
 }
 
 /// Fields of a query that say nothing about anybody else.
