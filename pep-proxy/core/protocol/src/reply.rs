@@ -28,6 +28,9 @@ use crate::{
     refusal::one_line,
 };
 
+/// Longest rowset of a change's counts, in bytes.
+const COUNTS_BYTES_MAX: usize = 1024;
+
 /// A reply to a statement or to a fetch of its result.
 pub struct Reply<'a> {
     envelope: Envelope<'a>,
@@ -203,8 +206,28 @@ impl<'a> Reply<'a> {
                 .reduce(u64::saturating_add)
         });
         affected
+            .or_else(|| self.counted())
             .or_else(|| self.value("total").and_then(json::whole_number))
             .or_else(|| self.value("returned").and_then(json::whole_number))
+    }
+
+    /// The counts in the one row a change answers with, which drivers read too. Not read for a query, which could name
+    /// its columns like that.
+    fn counted(&self) -> Option<u64> {
+        let change = matches!(self.statement_type_id()?, 0x3100..0x3600);
+        let rowset = self.envelope.data.iter().find(|(name, _)| change && name == "rowset")?;
+        let (_, Field::Verbatim(raw)) = rowset else { return None };
+        if raw.get().len() > COUNTS_BYTES_MAX {
+            return None;
+        }
+        let rows: Vec<Vec<Value>> = serde_json::from_str(raw.get()).ok()?;
+        let [row] = rows.as_slice() else { return None };
+        let columns = self.value("rowtype")?.as_array()?;
+        let named = |column: &Value| {
+            column.get("name").and_then(Value::as_str).is_some_and(|name| name.starts_with("number of rows "))
+        };
+        let counts = columns.iter().zip(row).filter(|(column, _)| named(column));
+        counts.map(|(_, cell)| json::whole_number(cell)).reduce(|sum, count| sum?.checked_add(count?))?
     }
 
     /// Snowflake's number for the kind of statement it ran.
