@@ -53,7 +53,7 @@ mod session;
 mod statement;
 
 use std::{
-    ffi::OsString, future::Future, io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc,
+    ffi::OsString, future::Future, io::IsTerminal as _, net::SocketAddr, path::{Path, PathBuf}, process::ExitCode, sync::Arc,
     time::Duration,
 };
 
@@ -270,6 +270,9 @@ struct Arguments {
     /// Read and check the configuration and the files it names, then stop
     #[arg(long)]
     check_config: bool,
+    /// Write the addresses taken to this file as JSON, `{"addr": …, "metrics": …}`, once the service answers
+    #[arg(long, value_name = "FILE")]
+    announce: Option<PathBuf>,
 }
 
 /// The whole program, for its own binary and for `icegate`. `args` begins with the program's name.
@@ -310,9 +313,14 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     runtime.block_on(async {
         match serve(config, secrets).await {
             Ok(running) => {
-                told_to_stop().await;
+                let announced = arguments.announce.map_or(Ok(()), |path| announce(&running, &path));
+                if let Err(error) = &announced {
+                    tell(&format!("`--announce`: {error}"));
+                } else {
+                    told_to_stop().await;
+                }
                 running.shutdown().await;
-                ExitCode::SUCCESS
+                if announced.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
             }
             Err(error) => {
                 tell(&said(&error));
@@ -320,6 +328,16 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             }
         }
     })
+}
+
+/// Whoever waits for the file finds it whole: it is written beside its place and moved there.
+fn announce(running: &Running, path: &Path) -> std::io::Result<()> {
+    let metrics = running.metrics_addr().map(|addr| addr.to_string());
+    let addresses = serde_json::json!({ "addr": running.addr().to_string(), "metrics": metrics });
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    std::fs::write(&beside, format!("{addresses}\n"))?;
+    std::fs::rename(&beside, path)
 }
 
 fn logging() {

@@ -1,7 +1,7 @@
 //! The two services as child processes: their configurations, their start, their end.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -50,47 +50,29 @@ impl Service {
     ///
     /// When it cannot be started or ends at once; the message shows the end of its log.
     pub async fn start_pdp(program: &Program, dir: &Path, config: &str) -> anyhow::Result<Self> {
-        let announce_path = dir.join("pdp.announce");
-        if announce_path.exists() {
-            fs::remove_file(&announce_path)?;
-        }
-        let mut starting = Starting::spawn("pdp", program, dir, config, Some(&announce_path))?;
-        loop {
-            if let Some((addr, metrics)) = fs::read_to_string(&announce_path).ok().as_deref().and_then(announced) {
-                return Ok(starting.done(addr, metrics));
-            }
-            starting.wait().await?;
-        }
+        Self::start("pdp", program, dir, config).await
     }
 
-    /// Starts a PEP and waits until it accepts connections; port 0 is a free one.
-    ///
-    /// The configuration is written as `<dir>/pep.toml`; what it logs goes to `<dir>/pep.log`.
+    /// Starts a PEP likewise; port 0 is a free one.
     ///
     /// # Errors
     ///
     /// As [`Service::start_pdp`].
     pub async fn start_pep(program: &Program, dir: &Path, pep: &Pep<'_>) -> anyhow::Result<Self> {
-        // Somebody else may take a free port before the PEP does.
-        const TRIES_MAX: usize = 3;
-        let mut tries = 1;
+        Self::start("pep", program, dir, &pep_config(dir, pep)).await
+    }
+
+    async fn start(name: &'static str, program: &Program, dir: &Path, config: &str) -> anyhow::Result<Self> {
+        let announce_path = dir.join(format!("{name}.announce"));
+        if announce_path.exists() {
+            fs::remove_file(&announce_path)?;
+        }
+        let mut starting = Starting::spawn(name, program, dir, config, &announce_path)?;
         loop {
-            let addr = if pep.addr.port() == 0 { free_port()? } else { pep.addr };
-            let metrics = free_port()?;
-            let mut starting = Starting::spawn("pep", program, dir, &pep_config(addr, metrics, dir, pep), None)?;
-            let started = loop {
-                if tokio::net::TcpStream::connect(addr).await.is_ok() {
-                    break Ok(());
-                }
-                if let Err(error) = starting.wait().await {
-                    break Err(error);
-                }
-            };
-            match started {
-                Ok(()) => return Ok(starting.done(addr, metrics)),
-                Err(error) if tries == TRIES_MAX => return Err(error),
-                Err(_) => tries += 1,
+            if let Some((addr, metrics)) = fs::read_to_string(&announce_path).ok().as_deref().and_then(announced) {
+                return Ok(starting.done(addr, metrics));
             }
+            starting.wait().await?;
         }
     }
 
@@ -146,22 +128,13 @@ struct Starting {
 }
 
 impl Starting {
-    fn spawn(
-        name: &'static str,
-        program: &Program,
-        dir: &Path,
-        config: &str,
-        announce: Option<&Path>,
-    ) -> anyhow::Result<Self> {
+    fn spawn(name: &'static str, program: &Program, dir: &Path, config: &str, announce: &Path) -> anyhow::Result<Self> {
         let config_path = dir.join(format!("{name}.toml"));
         let log_path = dir.join(format!("{name}.log"));
         fs::write(&config_path, config).with_context(|| format!("cannot write `{}`", config_path.display()))?;
         let log = fs::OpenOptions::new().create(true).append(true).open(&log_path)?;
         let mut command = Command::new(&program.path);
-        command.args(&program.leading).arg("--config").arg(&config_path);
-        if let Some(announce) = announce {
-            command.arg("--announce").arg(announce);
-        }
+        command.args(&program.leading).arg("--config").arg(&config_path).arg("--announce").arg(announce);
         command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("cannot start `{}`", program.path.display()))?;
         let stdin = child.stdin.take();
@@ -187,11 +160,6 @@ impl Starting {
     fn done(self, addr: SocketAddr, metrics: SocketAddr) -> Service {
         Service { name: self.name, child: self.child, addr, metrics, _stdin: self.stdin }
     }
-}
-
-/// A port of this machine that nobody uses at the moment.
-fn free_port() -> anyhow::Result<SocketAddr> {
-    Ok(std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
 /// Ends this process when its standard input does, as it does when the parent is gone, however that ended.
@@ -281,8 +249,8 @@ pub struct Pep<'a> {
 }
 
 /// The PEP's configuration: plaintext on loopback, towards drivers, the PDP and the warehouse.
-fn pep_config(addr: SocketAddr, metrics: SocketAddr, dir: &Path, pep: &Pep<'_>) -> String {
-    let Pep { pdp, upstream, .. } = pep;
+fn pep_config(dir: &Path, pep: &Pep<'_>) -> String {
+    let Pep { addr, pdp, upstream, .. } = pep;
     let auth = match pep.auth {
         UpstreamAuth::KeyPair(key) => format!("auth = \"key_pair\"\nprivate_key = {}", quoted(key)),
         UpstreamAuth::Password(file) => format!("auth = \"password\"\npassword_file = {}", quoted(file)),
@@ -297,7 +265,7 @@ danger_plaintext = true
 drain = "1s"
 
 [metrics]
-addr = "{metrics}"
+addr = "127.0.0.1:0"
 
 [upstream]
 url = "http://{upstream}"
