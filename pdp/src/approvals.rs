@@ -17,6 +17,10 @@ use crate::{
 
 /// Longest a PEP may wait in one call, in milliseconds.
 const WAIT_MS_MAX: u32 = 30_000;
+/// Statements of one session that may wait for people at one time.
+pub(crate) const OPEN_PER_SESSION_MAX: usize = 100;
+/// Approvals looked through for those a person may see: as many as the store gives at once, newest first.
+const LOOKED_THROUGH: u32 = 1000;
 /// How often a vote is tried when others vote at the same time.
 const STEP_TRIES: u32 = 10;
 
@@ -34,7 +38,7 @@ impl v1::approval_service_server::ApprovalService for Approvals {
         let request = request.into_inner();
         let limit = self.0.page(request.limit)?;
         let states = if request.all { State::ALL.to_vec() } else { vec![State::Pending, State::Approved] };
-        let filter = ApprovalFilter { states, ..ApprovalFilter::default() };
+        let filter = ApprovalFilter { states, limit: LOOKED_THROUGH, ..ApprovalFilter::default() };
         let now = clock::now();
         let sees_all = self.0.may(&person, PersonAction::SearchAudit);
         let approvals = self.0.store.approvals(&filter).await.map_err(|error| unreadable(&error))?;
@@ -246,15 +250,21 @@ async fn cancel(pdp: &Pdp, approval: &Approval, now: Timestamp) -> Result<(), St
 
 /// Nobody waits in a session that is over.
 pub(crate) async fn cancel_of_session(pdp: &Pdp, session_id: &str, now: Timestamp) -> Result<(), Status> {
-    let filter = ApprovalFilter {
-        session_id: Some(session_id.to_owned()),
-        states: vec![State::Pending, State::Approved],
-        ..ApprovalFilter::default()
-    };
-    for approval in pdp.store.approvals(&filter).await.map_err(|error| unreadable(&error))? {
+    for approval in open_of_session(pdp, session_id).await? {
         cancel(pdp, &approval, now).await?;
     }
     Ok(())
+}
+
+/// What waits, or is approved and not used, in this session: never more than [`OPEN_PER_SESSION_MAX`].
+pub(crate) async fn open_of_session(pdp: &Pdp, session_id: &str) -> Result<Vec<Approval>, Status> {
+    let filter = ApprovalFilter {
+        session_id: Some(session_id.to_owned()),
+        states: vec![State::Pending, State::Approved],
+        limit: LOOKED_THROUGH,
+        ..ApprovalFilter::default()
+    };
+    pdp.store.approvals(&filter).await.map_err(|error| unreadable(&error))
 }
 
 /// Writes down that one has run out, unless somebody was faster.

@@ -1,17 +1,18 @@
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
-use icegate_pdp_approval::{Approval, NewApproval, State, statement_sha256};
+use icegate_pdp_approval::{Approval, NewApproval, statement_sha256};
 use icegate_pdp_audit::{Asking, Client, DecisionEvent, Event};
 use icegate_pdp_decision::{Question, decide};
 use icegate_pdp_model::{Code, Decision, Outcome, Principal, Reason, SessionContext, Timestamp};
 use icegate_pdp_policy::{Bundle, PersonAction};
-use icegate_pdp_store::{ApprovalFilter, Change, SessionRow, SessionState, StateChange};
+use icegate_pdp_store::{Change, SessionRow, SessionState, StateChange};
 use icegate_proto::v1;
 use tonic::{Request, Response, Status};
 use tracing::debug;
 
 use crate::{
     access::{NAME_BYTES_MAX, pep_named},
+    approvals::{self, OPEN_PER_SESSION_MAX},
     clock, convert,
     metrics::{self, Stage},
     state::{Decided, Pdp, Work, named, new_id, unreadable},
@@ -148,12 +149,8 @@ impl Pdp {
 
     /// Finds the request for this very statement of this session, or makes one.
     async fn ask_people(&self, asked: &Asked, decision: Decision) -> Result<Verdict, Status> {
-        let filter = ApprovalFilter {
-            session_id: Some(asked.session.session_id.clone()),
-            states: vec![State::Pending, State::Approved],
-            ..ApprovalFilter::default()
-        };
-        let open = self.store.approvals(&filter).await.map_err(|error| unreadable(&error))?;
+        let open = approvals::open_of_session(self, &asked.session.session_id).await?;
+        let open_count = open.len();
         let same = |approval: &Approval| {
             approval.statement_sha256 == asked.statement_sha256
                 && approval.groups == decision.approval_groups
@@ -161,6 +158,13 @@ impl Pdp {
         };
         if let Some(approval) = open.into_iter().find(same) {
             return Ok(Verdict { approval: Some(approval), ..Verdict::plain(decision) });
+        }
+        if open_count >= OPEN_PER_SESSION_MAX {
+            let sentence = format!(
+                "{OPEN_PER_SESSION_MAX} statements of your session wait for approval already; cancel some, or wait until \
+                 somebody has looked at them."
+            );
+            return Ok(Verdict::refused(Reason::new(Code::ApprovalUnusable, sentence)));
         }
         let settings = asked.bundle.settings();
         let new = NewApproval {
@@ -214,9 +218,13 @@ impl Pdp {
             Ok(consumed) => consumed,
             Err(error) => return Ok(Verdict::refused(error.reason())),
         };
+        if approval.session_id != asked.session.session_id {
+            return Ok(Verdict::refused(unusable("The approval is for another session")));
+        }
         // Who approved must still be one who may: rights are judged at the release, not only at the click.
         let stands = |vote: &icegate_pdp_approval::Vote| {
-            asked.bundle.may(&vote.approver, PersonAction::Approve(&vote.group)).outcome == Outcome::Allow
+            !self.revoked_since(&vote.approver.id, vote.at)
+                && asked.bundle.may(&vote.approver, PersonAction::Approve(&vote.group)).outcome == Outcome::Allow
         };
         if !approval.votes.iter().all(stands) {
             return Ok(Verdict::refused(unusable("Somebody who approved may no longer do so")));
@@ -244,6 +252,16 @@ impl Pdp {
                 Verdict::plain(refused)
             }
         })
+    }
+
+    /// Why this session may not ask any more, as the store has it.
+    pub(crate) async fn ended_meanwhile(&self, session_id: &str, now: Timestamp) -> Result<Option<Reason>, Status> {
+        let session = self.store.session(session_id).await.map_err(|error| unreadable(&error))?;
+        let reason = session.and_then(|session| standing(&session, now));
+        if reason.is_some() {
+            self.session_ended(session_id).await;
+        }
+        Ok(reason)
     }
 
     /// The pure part, wherever its text belongs.
@@ -274,21 +292,23 @@ impl Pdp {
     /// Makes the decision durable, and only then answers.
     async fn record(&self, asked: &Asked, verdict: Verdict) -> Result<v1::DecideResponse, Status> {
         let started = Instant::now();
-        let Verdict { decision, approval, states, mut events } = verdict;
-        // A session that ended while its statement was being read.
-        let present = self.session(&asked.session.session_id).await?;
-        let over = present.filter(|_| decision.outcome != Outcome::Deny).and_then(|now| standing(&now, asked.now));
-        let (decision, approval, states) = match over {
-            None => (decision, approval, states),
-            Some(reason) => {
-                events.clear();
-                (Decision::deny(reason), None, Vec::new())
-            }
-        };
+        let Verdict { decision, approval, mut states, mut events } = verdict;
         let event = event(asked, &decision, approval.as_ref());
         events.insert(0, Event::Decision(Box::new(event.clone())));
         let changed = approval.as_ref().filter(|_| !states.is_empty()).map(|approval| approval.id.clone());
-        let appended = self.commit(Change { states, events, at: asked.now }).await?;
+        let session_id = &asked.session.session_id;
+        if decision.outcome != Outcome::Deny {
+            states.push(StateChange::NeedSession { session_id: session_id.clone() });
+        }
+        let appended = match self.commit(Change { states, events, at: asked.now }).await {
+            Ok(appended) => appended,
+            // Somebody was first: if it was the end of the session, that is the answer.
+            Err(status) if status.code() == tonic::Code::Aborted => {
+                let Some(reason) = self.ended_meanwhile(session_id, asked.now).await? else { return Err(status) };
+                return Box::pin(self.record(asked, Verdict::refused(reason))).await;
+            }
+            Err(status) => return Err(status),
+        };
         metrics::stage(Stage::Record, started.elapsed());
         if let Some(approval_id) = changed {
             self.hub.approval_changed(&approval_id);

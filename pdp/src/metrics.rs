@@ -135,8 +135,8 @@ pub(crate) fn sessions_active(count: u64) {
     gauge!(SESSIONS).set(float(count.cast_signed()));
 }
 
-pub(crate) fn approvals_pending(count: usize) {
-    gauge!(APPROVALS).set(float(i64::try_from(count).unwrap_or(i64::MAX)));
+pub(crate) fn approvals_pending(count: u64) {
+    gauge!(APPROVALS).set(float(count.cast_signed()));
 }
 
 pub(crate) fn watches_open(change: f64) {

@@ -4,7 +4,7 @@ use futures::Stream;
 use icegate_pdp_audit::{DecisionEvent, Event, JournaledRun, OutcomeEvent, RunStatus};
 use icegate_pdp_model::{Agent, Assurance, Principal, Timestamp};
 use icegate_pdp_policy::PersonAction;
-use icegate_pdp_store::{Change, RecordRow, Search, StoreError};
+use icegate_pdp_store::{Change, RecordRow, Search, StateChange, StoreError};
 use icegate_proto::v1::{self, journal_entry::Entry};
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -172,7 +172,14 @@ impl Pdp {
             pep_id,
             ..decided.event.repeated(&decision_id, &request_id, &instance, &bindings_json)
         };
-        let appended = self.commit(Change::event(Event::Decision(Box::new(event)), now)).await?;
+        let needed = StateChange::NeedSession { session_id: session.session_id.clone() };
+        let appended = match self.commit(Change::state(needed, Event::Decision(Box::new(event)), now)).await {
+            Err(status) if status.code() == tonic::Code::Aborted => {
+                self.session_ended(&session.session_id).await;
+                return Err(again("The session has ended"));
+            }
+            appended => appended?,
+        };
         Ok(v1::AppendIntentResponse { decision_id, record_seq: appended.first().map_or(0, |record| record.seq) })
     }
 

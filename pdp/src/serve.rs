@@ -6,10 +6,9 @@ use std::{
 };
 
 use axum::{Router, extract, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
-use icegate_pdp_approval::State;
 use icegate_pdp_audit::Event;
 use icegate_pdp_pip::{BundleDir, BundleDirError, IssuerKeys, Keys, KeysError};
-use icegate_pdp_store::{ApprovalFilter, Change, Options, Store, StoreError};
+use icegate_pdp_store::{Change, Options, Store, StoreError};
 use icegate_proto::{
     FILE_DESCRIPTOR_SET,
     v1::{
@@ -43,7 +42,7 @@ use crate::{
     records::Records,
     reload,
     sessions::Sessions,
-    state::{Parts, Pdp, chain, new_id},
+    state::{Parts, Pdp, chain, hex, new_id},
     watch::Watches,
 };
 
@@ -59,8 +58,6 @@ const DRAIN_LONGEST: Duration = Duration::from_secs(10);
 const SWEEP: Duration = Duration::from_secs(5);
 /// How often a store that could not write is tried again.
 const STORE_RETRY: Duration = Duration::from_secs(5);
-/// Pending approvals counted for the gauge: as many as the store gives at once.
-const PENDING_COUNTED: u32 = 1000;
 /// How often the metrics recorder tidies up.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -255,7 +252,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     tasks.spawn(sweep(Arc::clone(&pdp)));
     tasks.spawn(scrapes(metrics_listener, Arc::clone(&pdp), handle));
     let router = routes(server, &pdp, health)?;
-    info!(%addr, metrics = %metrics_addr, version, "listening");
+    let (records, head) = pdp.store.head();
+    info!(%addr, metrics = %metrics_addr, version, records, head = hex(head), "listening");
     let serving = tokio::spawn(run(router, listener, pdp, instance, stopping, tasks));
     Ok(Running { addr, metrics_addr, stop, serving })
 }
@@ -288,8 +286,10 @@ async fn run(
     if let Err(status) = pdp.commit(Change::event(event, clock::now())).await {
         error!(error = status.message(), "stop is not on record");
     }
+    let (records, head) = pdp.store.head();
     pdp.store.close().await;
-    info!("stopped");
+    // Kept wherever logs are kept, this is what shows a trail that was cut off or rebuilt.
+    info!(records, head = hex(head), "stopped");
 }
 
 /// Done when the service is told to stop, or nobody is left to tell it.
@@ -414,10 +414,8 @@ async fn scrape(extract::State((pdp, handle)): extract::State<(Arc<Pdp>, Prometh
     if let Ok(active) = pdp.store.sessions_active(now).await {
         metrics::sessions_active(active);
     }
-    let pending = ApprovalFilter { states: vec![State::Pending], limit: PENDING_COUNTED, ..ApprovalFilter::default() };
-    if let Ok(pending) = pdp.store.approvals(&pending).await {
-        let waiting = pending.iter().filter(|approval| approval.state_at(now) == State::Pending).count();
-        metrics::approvals_pending(waiting);
+    if let Ok(pending) = pdp.store.approvals_pending(now).await {
+        metrics::approvals_pending(pending);
     }
     metrics::audit_queue(pdp.store.stats().queue_changes);
     for status in pdp.keys.status() {

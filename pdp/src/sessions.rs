@@ -14,7 +14,7 @@ use tracing::info;
 use crate::{
     access::pep_named,
     approvals, clock, convert, hub, metrics,
-    state::{Pdp, named, new_id, principal_digest, unreadable},
+    state::{Pdp, hex, named, new_id, principal_digest, unreadable},
 };
 
 /// Longest text a client may say of itself, in bytes.
@@ -89,7 +89,8 @@ impl v1::session_service_server::SessionService for Sessions {
                 return Ok(Response::new(v1::CloseSessionResponse {}));
             }
         };
-        self.0.end(&session, state, end, now).await?;
+        let pdp = Arc::clone(&self.0);
+        finish(async move { pdp.end(&session, state, end, now).await }).await?;
         Ok(Response::new(v1::CloseSessionResponse {}))
     }
 
@@ -121,13 +122,27 @@ impl v1::session_service_server::SessionService for Sessions {
         if request.reason.len() > COMMENT_BYTES_MAX {
             return Err(Status::invalid_argument(format!("`reason` is longer than {COMMENT_BYTES_MAX} bytes.")));
         }
-        let session_ids = match request.target {
-            Some(Target::SessionId(id)) => self.0.revoke_session(&person, &id, &request.reason).await?,
-            Some(Target::Principal(id)) => self.0.revoke_principal(&person, &id, &request.reason).await?,
-            None => return Err(Status::invalid_argument("Name a `session_id` or a `principal` to revoke.")),
+        let target = request.target;
+        let target =
+            target.ok_or_else(|| Status::invalid_argument("Name a `session_id` or a `principal` to revoke."))?;
+        let pdp = Arc::clone(&self.0);
+        let revoking = async move {
+            match target {
+                Target::SessionId(id) => pdp.revoke_session(&person, &id, &request.reason).await,
+                Target::Principal(id) => pdp.revoke_principal(&person, &id, &request.reason).await,
+            }
         };
+        let session_ids = finish(revoking).await?;
         Ok(Response::new(v1::RevokeSessionsResponse { session_ids }))
     }
+}
+
+/// Does it to its end even if the caller goes away: what is durable has to be in force here too, and told to the PEPs.
+async fn finish<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Status>> + Send + 'static,
+) -> Result<T, Status> {
+    let done = tokio::spawn(work).await;
+    done.unwrap_or_else(|_| Err(Status::internal("The PDP could not finish this; look how it stands, and try again.")))
 }
 
 /// Everything about a login but its token.
@@ -215,7 +230,7 @@ impl Pdp {
             pep_instance: session.pep_instance.clone(),
             context: session.context.clone(),
             expires: session.expires,
-            token_sha256: hex(&verified.token_sha256),
+            token_sha256: hex(verified.token_sha256),
         };
         self.commit(Change::state(StateChange::PutSession(Box::new(session.clone())), event, now)).await?;
         info!(session_id = session.session_id, pep_id = session.pep_id, "session opened");
@@ -408,15 +423,6 @@ fn message(session: &SessionRow, now: Timestamp) -> v1::Session {
         expires_unix_ms: session.expires.0,
         principal_digest: session.principal_digest.clone(),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 #[cfg(test)]

@@ -309,7 +309,13 @@ pub(crate) fn principal_digest(principal: &Principal) -> String {
     for group in &principal.groups {
         field(group);
     }
-    hasher.finalize().iter().fold(String::with_capacity(64), |mut hex, byte| {
+    hex(hasher.finalize().into())
+}
+
+/// A SHA-256 hash as text.
+pub(crate) fn hex(hash: [u8; 32]) -> String {
+    hash.iter().fold(String::with_capacity(64), |mut hex, byte| {
+        // Writing to a String cannot fail.
         let _ = write!(hex, "{byte:02x}");
         hex
     })

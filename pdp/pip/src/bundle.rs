@@ -5,8 +5,8 @@ use std::{io, path::PathBuf, time::Duration};
 use icegate_pdp_policy::{Bundle, BundleError, BundleSource};
 use thiserror::Error;
 
-use read::Fingerprint;
 pub use read::{FILE_BYTES_MAX, FILES_MAX, TOTAL_BYTES_MAX};
+use read::{Fingerprint, Stamp};
 
 /// A directory that holds a policy bundle: `*.cedar`, `schema.cedarschema`, `catalog.yaml`, `settings.yaml`.
 ///
@@ -17,6 +17,8 @@ pub struct BundleDir {
     path: PathBuf,
     seen: Option<Fingerprint>,
     told: Option<String>,
+    /// Files as the last look found them, when they were not the ones that are known.
+    settling: Option<Vec<Stamp>>,
 }
 
 /// Why a directory gives no bundle.
@@ -50,7 +52,7 @@ pub enum BundleDirError {
 impl BundleDir {
     /// A bundle in this directory. Nothing is read yet.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, seen: None, told: None }
+        Self { path, seen: None, told: None, settling: None }
     }
 
     /// Reads the files, without compiling them.
@@ -74,7 +76,8 @@ impl BundleDir {
     }
 
     /// Looks every `every` for changes, for as long as it is polled, and calls back with each new bundle and each new
-    /// problem, once. Whoever is called keeps the last good bundle.
+    /// problem, once. Files are taken when two looks have found them the same, so that what is still being written or
+    /// copied is not taken for a bundle. Whoever is called keeps the last good bundle.
     pub async fn watch<F>(mut self, every: Duration, mut changed: F)
     where
         F: FnMut(Result<Bundle, BundleDirError>) + Send,
@@ -95,9 +98,14 @@ impl BundleDir {
 
     /// What is new since the last look.
     fn look(&mut self) -> Option<Result<Bundle, BundleDirError>> {
+        let before = self.settling.take();
         match read::stamps(&self.path) {
             Ok(stamps) if self.told.is_none() && self.knows(|seen| seen.stamps == stamps) => return None,
-            Ok(_) => {}
+            Ok(stamps) if before.as_ref() == Some(&stamps) => {}
+            Ok(stamps) => {
+                self.settling = Some(stamps);
+                return None;
+            }
             Err(error) => return self.tell(error),
         }
         match read::read(&self.path) {

@@ -130,3 +130,42 @@ async fn a_change_is_told_once() {
     assert_eq!(last, first);
     watching.abort();
 }
+
+#[tokio::test]
+async fn files_are_taken_when_nobody_writes_them_any_more() {
+    let dir = bundle();
+    let mut watched = BundleDir::new(dir.path().to_owned());
+    watched.load().unwrap();
+    let (told, mut hear) = mpsc::unbounded_channel();
+    let watching = tokio::spawn(watched.watch(Duration::from_millis(250), move |news| {
+        told.send(news.map(|bundle| bundle.policy_ids().count()).unwrap_or_default()).unwrap();
+    }));
+    // Each state is a bundle of its own, with fewer refusals than the last.
+    let mut text = POLICY.to_owned();
+    for number in 0..30 {
+        text.push_str(&POLICY.replace("\"a\"", &format!("\"b{number}\"")).replace("permit", "forbid"));
+        write(dir.path(), "base.cedar", &text);
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+    assert_eq!(tokio::time::timeout(Duration::from_secs(10), hear.recv()).await.unwrap(), Some(31));
+    watching.abort();
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_replaced_by_one_of_its_length_and_time_is_noticed() {
+    let dir = bundle();
+    let mut watched = BundleDir::new(dir.path().to_owned());
+    let first = watched.load().unwrap().version().to_owned();
+    let (told, mut hear) = mpsc::unbounded_channel();
+    let watching = tokio::spawn(watched.watch(Duration::from_millis(20), move |news| {
+        told.send(news.map(|bundle| bundle.version().to_owned())).unwrap();
+    }));
+    let path = dir.path().join("base.cedar");
+    let modified = fs::metadata(&path).unwrap().modified().unwrap();
+    fs::write(&path, POLICY.replace("\"a\"", "\"z\"")).unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+    let second = tokio::time::timeout(Duration::from_secs(10), hear.recv()).await.unwrap().unwrap().unwrap();
+    assert_ne!(first, second);
+    watching.abort();
+}

@@ -38,6 +38,12 @@ pub enum StateChange {
         /// How; not [`SessionState::Active`].
         state: SessionState,
     },
+    /// Nothing changes, and it is a conflict if the session is not active: what runs in it is on record before its end,
+    /// or not at all.
+    NeedSession {
+        /// Which.
+        session_id: String,
+    },
     /// Tokens issued before a moment are refused. A later moment wins, whatever the order.
     PutRevocation(Revocation),
     /// An approval takes a step.

@@ -10,6 +10,9 @@ pub enum StoreError {
     /// The file could not be made.
     #[error("the store's file cannot be created")]
     Create(#[source] Arc<io::Error>),
+    /// Another process, or another store of this one, has the file.
+    #[error("another process uses the store's file; a file has one pdp, so stop that one or name another file")]
+    InUse,
     /// The file could not be opened as a store of this version.
     #[error("the store's file cannot be opened")]
     Open(#[source] Arc<sqlx::Error>),

@@ -1,15 +1,19 @@
 use std::collections::HashMap;
 
-use icegate_pdp_audit::{ChainBreak, Event, Record, Verifier};
+use icegate_pdp_audit::{ChainBreak, Event, Record, RunStatus, Verifier};
 use sha2::{Digest as _, Sha256};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 
 use crate::{
     Store, StoreError,
-    read::{RecordColumns, int, read_approval, read_session, uint},
+    read::{RecordColumns, int, uint},
     store::{MIGRATIONS, connect},
     terms,
 };
+
+use states::States;
+
+mod states;
 
 /// Rows compared at once.
 const CHECK_ROWS: u32 = 1000;
@@ -29,7 +33,22 @@ pub struct IntegrityReport {
 
 /// For each record, a sum over what the side tables should say of it, less what they do say. Zero where they agree.
 #[derive(Default)]
-struct Tally(HashMap<u64, u128>);
+struct Tally {
+    sums: HashMap<u64, u128>,
+    /// Outcomes that say "unknown", by decision: the one that is learnt later takes their place.
+    unknown: HashMap<String, u64>,
+}
+
+/// What the trail says.
+#[derive(Default)]
+struct Said {
+    tally: Tally,
+    states: States,
+    /// The last record this process wrote, and its hash.
+    wrote: (u64, icegate_pdp_audit::Hash),
+    /// Another one stands in its place.
+    other: bool,
+}
 
 impl Store {
     /// Checks everything: the engine's own file, its schema, every hash of the trail, and that what searches use says
@@ -39,21 +58,31 @@ impl Store {
     ///
     /// The check itself could not be made.
     pub async fn integrity(&self) -> Result<IntegrityReport, StoreError> {
+        // Before the transaction: what was written by now has to be in it.
+        let wrote = self.head();
         // One transaction, so that all of it sees the same moment.
         let mut transaction = self.readers.begin().await.map_err(StoreError::read)?;
         let connection: &mut SqliteConnection = &mut transaction;
         let mut problems = engine(connection).await;
         problems.extend(schema(connection).await?);
 
-        let (mut verifier, mut tally) = (Verifier::new(), Tally::default());
-        match trail(connection, &mut verifier, &mut tally).await {
+        let (mut verifier, mut said) = (Verifier::new(), Said { wrote, ..Said::default() });
+        match trail(connection, &mut verifier, &mut said).await {
             // Side tables of a file that is broken already could only be compared with guesses.
-            Ok(None) if problems.is_empty() => problems.extend(side_tables(connection, tally).await?),
+            Ok(None) if problems.is_empty() => {
+                problems.extend(side_tables(connection, said.tally).await?);
+                problems.extend(said.states.compare(connection).await?);
+            }
             Ok(None) => {}
             Ok(Some(found)) => problems.push(with_causes(&found)),
             Err(error) => problems.push(with_causes(&error)),
         }
         let (records, head) = verifier.head();
+        if said.other {
+            problems.push(format!("record {} is not the one this process wrote", wrote.0));
+        } else if records < wrote.0 && problems.is_empty() {
+            problems.push(format!("the trail ends at record {records}, and this process wrote record {}", wrote.0));
+        }
         Ok(IntegrityReport { problems, records, head })
     }
 }
@@ -103,7 +132,7 @@ async fn schema(connection: &mut SqliteConnection) -> Result<Vec<String>, StoreE
 async fn trail(
     connection: &mut SqliteConnection,
     verifier: &mut Verifier,
-    tally: &mut Tally,
+    said: &mut Said,
 ) -> Result<Option<ChainBreak>, StoreError> {
     loop {
         let (last, _) = verifier.head();
@@ -119,7 +148,11 @@ async fn trail(
         }
         for (seq, body, prev_hash, hash) in &rows {
             match verifier.push(uint(*seq), body, prev_hash, hash) {
-                Ok(record) => tally.expect(&record),
+                Ok(record) => {
+                    said.tally.expect(&record);
+                    said.states.follow(&record);
+                    said.other |= record.seq == said.wrote.0 && verifier.head() != said.wrote;
+                }
                 Err(found) => return Ok(Some(found)),
             }
         }
@@ -151,9 +184,8 @@ async fn side_tables(connection: &mut SqliteConnection, mut tally: Tally) -> Res
         }
     }
     let mut problems = runs(connection, &mut tally).await?;
-    problems.extend(rows_read(connection).await?);
 
-    let mut differing: Vec<u64> = tally.0.into_iter().filter(|(_, sum)| *sum != 0).map(|(seq, _)| seq).collect();
+    let mut differing: Vec<u64> = tally.sums.into_iter().filter(|(_, sum)| *sum != 0).map(|(seq, _)| seq).collect();
     differing.sort_unstable();
     let more = differing.len().saturating_sub(FINDINGS_MAX);
     problems.extend(
@@ -201,46 +233,6 @@ async fn runs(connection: &mut SqliteConnection, tally: &mut Tally) -> Result<Ve
     }
 }
 
-/// Reads every session and approval once.
-async fn rows_read(connection: &mut SqliteConnection) -> Result<Vec<String>, StoreError> {
-    let mut problems = Vec::new();
-    let mut after = 0;
-    loop {
-        let rows: Vec<(i64, String, String, String)> = sqlx::query_as(
-            "SELECT rowid, session_id, state, body FROM sessions WHERE rowid > ? ORDER BY rowid LIMIT ?",
-        )
-        .bind(after)
-        .bind(CHECK_ROWS)
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(StoreError::read)?;
-        let Some(last) = rows.last() else { break };
-        after = last.0;
-        for (_, session_id, state, body) in rows {
-            problems.extend(read_session((session_id, state, body)).err().map(|error| error.to_string()));
-        }
-    }
-    after = 0;
-    loop {
-        let rows: Vec<(i64, String, i64, String)> =
-            sqlx::query_as("SELECT rowid, id, version, body FROM approvals WHERE rowid > ? ORDER BY rowid LIMIT ?")
-                .bind(after)
-                .bind(CHECK_ROWS)
-                .fetch_all(&mut *connection)
-                .await
-                .map_err(StoreError::read)?;
-        let Some(last) = rows.last() else { return Ok(problems) };
-        after = last.0;
-        for (_, id, version, body) in rows {
-            match read_approval(&id, &body) {
-                Ok(approval) if int(approval.version) == version => {}
-                Ok(_) => problems.push(format!("the approval `{id}` has two versions")),
-                Err(error) => problems.push(error.to_string()),
-            }
-        }
-    }
-}
-
 impl Tally {
     fn expect(&mut self, record: &Record) {
         let mut sum = terms::of(&record.event).iter().fold(0u128, |sum, term| sum.wrapping_add(term_sum(term)));
@@ -252,14 +244,20 @@ impl Tally {
                 decision.runs(),
             ));
         } else if let Event::Outcome(outcome) = &record.event {
+            if let Some(unknown) = self.unknown.remove(&outcome.decision_id) {
+                self.take(unknown, outcome_sum(&outcome.decision_id, RunStatus::Unknown.as_str()));
+            }
+            if outcome.status == RunStatus::Unknown {
+                self.unknown.insert(outcome.decision_id.clone(), record.seq);
+            }
             sum = sum.wrapping_add(outcome_sum(&outcome.decision_id, outcome.status.as_str()));
         }
-        let entry = self.0.entry(record.seq).or_default();
+        let entry = self.sums.entry(record.seq).or_default();
         *entry = entry.wrapping_add(sum);
     }
 
     fn take(&mut self, seq: u64, sum: u128) {
-        let entry = self.0.entry(seq).or_default();
+        let entry = self.sums.entry(seq).or_default();
         *entry = entry.wrapping_sub(sum);
     }
 }

@@ -214,19 +214,43 @@ impl Store {
         rows.iter().map(|(id, body)| read_approval(id, body)).collect()
     }
 
-    /// Approvals that have expired and are not written down as such.
+    /// Approvals that have expired and are not written down as such, oldest first, at most 1,000.
     ///
     /// # Errors
     ///
     /// The file cannot be read, or a row in it does not read.
     pub async fn approvals_due(&self, now: Timestamp) -> Result<Vec<Approval>, StoreError> {
-        let filter = ApprovalFilter {
-            states: vec![State::Pending, State::Approved],
-            limit: PAGE_ROWS_MAX,
-            ..ApprovalFilter::default()
-        };
-        let open = self.approvals(&filter).await?;
-        Ok(open.into_iter().filter(|approval| approval.state_at(now) == State::Expired).collect())
+        // As `Approval::state_at` has it.
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "SELECT id, body FROM approvals WHERE state IN ('pending', 'approved')
+             AND CASE state WHEN 'approved' THEN ifnull(body ->> '$.execute_by', body ->> '$.approve_by')
+                 ELSE body ->> '$.approve_by' END <= ?
+             ORDER BY created, rowid LIMIT ?",
+        )
+        .bind(now.0)
+        .bind(PAGE_ROWS_MAX)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(StoreError::read)?;
+        rows.iter().map(|(id, body)| read_approval(id, body)).collect()
+    }
+
+    /// How many approvals somebody waits for.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub async fn approvals_pending(&self, now: Timestamp) -> Result<u64, StoreError> {
+        // Both states, so that the index of open ones is used.
+        sqlx::query_scalar(
+            "SELECT count(*) FROM approvals WHERE state IN ('pending', 'approved') AND state = 'pending'
+             AND body ->> '$.approve_by' > ?",
+        )
+        .bind(now.0)
+        .fetch_one(&self.readers)
+        .await
+        .map(uint)
+        .map_err(StoreError::read)
     }
 
     /// What was decided under this id.

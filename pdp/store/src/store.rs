@@ -1,15 +1,16 @@
 use std::{
     fmt,
+    fs::{File, TryLockError},
     io::ErrorKind,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use icegate_pdp_audit::Verifier;
+use icegate_pdp_audit::{Hash, Verifier};
 use sqlx::{
     SqlitePool,
     migrate::Migrator,
@@ -20,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     Appended, Change, StoreError,
     read::{RecordColumns, RecordRow},
-    writer::{Message, Writer},
+    writer::{Head, Message, Writer},
 };
 
 pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -75,9 +76,20 @@ pub struct Stats {
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) records: AtomicU64,
+    /// What this process wrote last.
+    head: Mutex<Head>,
     pub(crate) commits: AtomicU64,
     pub(crate) last_commit_micros: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn wrote(&self, head: Head) {
+        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = head;
+    }
+
+    fn head(&self) -> Head {
+        *self.head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Store {
@@ -105,6 +117,7 @@ impl Store {
         options: Options,
         on_commit: impl Fn(Duration, usize) + Send + Sync + 'static,
     ) -> Result<Self, StoreError> {
+        let lock = lock(path).await?;
         create(path).await?;
         let reading = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT);
         let mut writing = reading
@@ -127,7 +140,7 @@ impl Store {
             .await
             .map_err(StoreError::open)?;
         let counters = Arc::new(Counters::default());
-        counters.records.store(head.0, Ordering::Relaxed);
+        counters.wrote(head);
         let (queue, messages) = mpsc::channel(options.queue_changes_max.max(1));
         let writer = Writer::new(
             writing,
@@ -136,6 +149,7 @@ impl Store {
             options.batch_changes_max.max(1),
             Box::new(on_commit),
             Arc::clone(&counters),
+            lock,
         );
         tokio::spawn(writer.run(messages));
         Ok(Self { queue, readers, counters })
@@ -162,10 +176,15 @@ impl Store {
         Stats {
             queue_changes: max.saturating_sub(self.queue.capacity()),
             queue_changes_max: max,
-            records: self.counters.records.load(Ordering::Relaxed),
+            records: self.head().0,
             commits: self.counters.commits.load(Ordering::Relaxed),
             last_commit: Duration::from_micros(self.counters.last_commit_micros.load(Ordering::Relaxed)),
         }
+    }
+
+    /// The last record this process wrote or found at its start, and its hash: what to keep elsewhere.
+    pub fn head(&self) -> (u64, Hash) {
+        self.counters.head()
     }
 
     /// Ends reading, writes what waits, then closes the file. For all clones.
@@ -189,6 +208,25 @@ impl fmt::Debug for Store {
 pub(crate) async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
     use sqlx::ConnectOptions as _;
     options.connect().await
+}
+
+/// Takes the file beside the store's that says whose it is. The system gives it back when this process ends, however.
+///
+/// A second writer would not harm the trail: each notices the other's records. But neither could go on.
+async fn lock(path: &Path) -> Result<File, StoreError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-lock");
+    let mut open = tokio::fs::OpenOptions::new();
+    open.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    open.mode(FILE_MODE);
+    let create = |error| StoreError::Create(Arc::new(error));
+    let file = open.open(Path::new(&name)).await.map_err(create)?.into_std().await;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse),
+        Err(TryLockError::Error(error)) => Err(create(error)),
+    }
 }
 
 /// Makes an empty file that only its owner can read, unless there is one.

@@ -1,4 +1,5 @@
 use std::{
+    fs::File,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -29,7 +30,7 @@ pub(crate) enum Message {
 
 type Reply = oneshot::Sender<Answer>;
 type Answer = Result<Vec<Appended>, StoreError>;
-type Head = (u64, Hash);
+pub(crate) type Head = (u64, Hash);
 
 /// The only one that writes.
 pub(crate) struct Writer {
@@ -41,6 +42,8 @@ pub(crate) struct Writer {
     batch_max: usize,
     on_commit: Box<dyn Fn(Duration, usize) + Send + Sync>,
     counters: Arc<Counters>,
+    /// Given back when this is dropped.
+    lock: Option<File>,
 }
 
 /// Why one change was not made.
@@ -65,8 +68,17 @@ impl Writer {
         batch_max: usize,
         on_commit: Box<dyn Fn(Duration, usize) + Send + Sync>,
         counters: Arc<Counters>,
+        lock: File,
     ) -> Self {
-        Self { options, connection: Some(connection), heads: vec![head], batch_max, on_commit, counters }
+        Self {
+            options,
+            connection: Some(connection),
+            heads: vec![head],
+            batch_max,
+            on_commit,
+            counters,
+            lock: Some(lock),
+        }
     }
 
     /// Takes what waits, writes it with one sync, answers, and again.
@@ -96,6 +108,7 @@ impl Writer {
                 {
                     tracing::warn!(error = &error as &dyn std::error::Error, "store file did not close cleanly");
                 }
+                drop(self.lock.take());
                 // Nobody waits for the answer if the caller is gone.
                 let _ = reply.send(());
                 return;
@@ -110,7 +123,7 @@ impl Writer {
             Ok((answers, head)) => {
                 let took = begun.elapsed();
                 self.heads = vec![head];
-                self.counters.records.store(head.0, Ordering::Relaxed);
+                self.counters.wrote(head);
                 self.counters.commits.fetch_add(1, Ordering::Relaxed);
                 let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
                 self.counters.last_commit_micros.store(micros, Ordering::Relaxed);
@@ -192,6 +205,7 @@ async fn apply(
         match state {
             StateChange::PutSession(session) => put_session(connection, &session).await?,
             StateChange::EndSession { session_id, state } => end_session(connection, &session_id, state).await?,
+            StateChange::NeedSession { session_id } => need_session(connection, &session_id).await?,
             StateChange::PutRevocation(revocation) => {
                 sqlx::query(
                     "INSERT INTO revocations (principal, not_before) VALUES (?, ?)
@@ -240,6 +254,14 @@ async fn end_session(connection: &mut SqliteConnection, session_id: &str, state:
     one_changed(done.rows_affected(), "session")
 }
 
+async fn need_session(connection: &mut SqliteConnection, session_id: &str) -> Result<(), Failure> {
+    let active: i64 = sqlx::query_scalar("SELECT count(*) FROM sessions WHERE session_id = ? AND state = 'active'")
+        .bind(session_id)
+        .fetch_one(connection)
+        .await?;
+    one_changed(uint(active), "session")
+}
+
 async fn put_approval(
     connection: &mut SqliteConnection,
     approval: &Approval,
@@ -272,6 +294,7 @@ async fn put_approval(
     one_changed(done.rows_affected(), "approval")
 }
 
+/// Exactly one row is what it has to be.
 fn one_changed(rows: u64, what: &'static str) -> Result<(), Failure> {
     if rows == 1 { Ok(()) } else { Err(Failure::Refused(StoreError::Conflict(what))) }
 }
@@ -320,10 +343,13 @@ async fn append(
 /// Where an event stands that must not be written twice.
 async fn on_record(connection: &mut SqliteConnection, event: &Event) -> Result<Option<Appended>, Failure> {
     let query = if let Event::Outcome(outcome) = event {
+        // "Unknown" is no end but the lack of one: a PEP that tells it later is heard.
         sqlx::query_as(
-            "SELECT r.seq, r.hash FROM runs JOIN records r ON r.seq = runs.outcome_seq WHERE runs.decision_id = ?",
+            "SELECT r.seq, r.hash FROM runs JOIN records r ON r.seq = runs.outcome_seq
+             WHERE runs.decision_id = ? AND (runs.status <> 'unknown' OR ? = 'unknown')",
         )
         .bind(&outcome.decision_id)
+        .bind(outcome.status.as_str())
     } else if let Event::Decision(decision) = event {
         sqlx::query_as("SELECT r.seq, r.hash FROM runs JOIN records r ON r.seq = runs.seq WHERE runs.decision_id = ?")
             .bind(&decision.decision_id)

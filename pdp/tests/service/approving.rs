@@ -1,12 +1,15 @@
 use std::time::Duration;
 
 use icegate_proto::v1::{
-    ApprovalState, ApproveRequest, CancelApprovalRequest, DecideResponse, GetApprovalRequest, ListApprovalsRequest,
-    Outcome, RejectRequest, SearchRecordsRequest, WaitApprovalRequest,
+    ApprovalState, ApproveRequest, CancelApprovalRequest, CloseSessionRequest, DecideResponse, GetApprovalRequest,
+    ListApprovalsRequest, Outcome, RejectRequest, RevokeSessionsRequest, SearchRecordsRequest, WaitApprovalRequest,
+    revoke_sessions_request::Target,
 };
 use tonic::Code;
 
-use crate::stand::{AGENT, ANA, ENGINEER, STELLA, Stand, code_of};
+use crate::stand::{AGENT, ANA, ENGINEER, Person, STELLA, Stand, code_of};
+
+const OTHER_STEWARD: Person<'_> = Person { name: "otto", ..STELLA };
 
 const SQL: &str = "DELETE FROM sales.public.orders WHERE id = 7";
 
@@ -110,4 +113,53 @@ async fn rejected_cancelled_and_waited_for_in_vain() {
     }
     let long = WaitApprovalRequest { approval_id: anew, timeout_ms: 30_001 };
     assert_eq!(stand.approvals().wait_approval(long).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_falls_with_its_approver() {
+    let stand = Stand::start().await;
+    let agent = stand.session(AGENT).await;
+    let id = approval_id(&stand.decide(&agent, SQL).await);
+    let approve = ApproveRequest { approval_id: id.clone(), ..Default::default() };
+    stand.approvals().approve(stand.by(STELLA, approve)).await.unwrap();
+    let target = Some(Target::Principal("dev/stella".into()));
+    let revoke = RevokeSessionsRequest { target, reason: "her laptop was stolen".into() };
+    stand.sessions().revoke_sessions(stand.by(OTHER_STEWARD, revoke)).await.unwrap();
+    let refused = stand.decide_with(&agent, SQL, &id).await;
+    assert_eq!((refused.outcome(), code_of(&refused)), (Outcome::Deny, "APPROVAL-UNUSABLE"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_is_for_the_session_that_waits() {
+    let stand = Stand::start().await;
+    let (agent, other) = (stand.session(AGENT).await, stand.session(AGENT).await);
+    let id = approval_id(&stand.decide(&agent, SQL).await);
+    let approve = ApproveRequest { approval_id: id.clone(), ..Default::default() };
+    stand.approvals().approve(stand.by(STELLA, approve)).await.unwrap();
+    let refused = stand.decide_with(&other, SQL, &id).await;
+    assert_eq!((refused.outcome(), code_of(&refused)), (Outcome::Deny, "APPROVAL-UNUSABLE"), "{refused:?}");
+    assert_eq!(stand.decide_with(&agent, SQL, &id).await.outcome(), Outcome::Allow);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_asks_people_for_so_much_and_no_more() {
+    let stand = Stand::start().await;
+    let (agent, other) = (stand.session(AGENT).await, stand.session(AGENT).await);
+    let first = approval_id(&stand.decide(&agent, SQL).await);
+    for number in 1..100 {
+        let held = stand.decide(&agent, &format!("DELETE FROM orders WHERE id = {number}")).await;
+        assert_eq!(held.outcome(), Outcome::NeedsApproval, "{number}");
+    }
+    let refused = stand.decide(&agent, "DELETE FROM orders WHERE id = 100").await;
+    assert_eq!((refused.outcome(), code_of(&refused)), (Outcome::Deny, "APPROVAL-UNUSABLE"));
+    assert_eq!(approval_id(&stand.decide(&agent, SQL).await), first, "the oldest is still found");
+    approval_id(&stand.decide(&other, SQL).await);
+
+    let list = async || {
+        let list = ListApprovalsRequest { limit: 1000, ..Default::default() };
+        stand.approvals().list_approvals(stand.by(STELLA, list)).await.unwrap().into_inner().approvals.len()
+    };
+    assert_eq!(list().await, 101, "all are shown");
+    stand.sessions().close_session(CloseSessionRequest { session_id: agent.session_id }).await.unwrap();
+    assert_eq!(list().await, 1, "nobody is asked for what nobody waits for");
 }

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use icegate_proto::v1::{DecideRequest, Outcome, SearchRecordsRequest};
+use icegate_proto::v1::{DecideRequest, Outcome, SearchRecordsRequest, WaitApprovalRequest, WatchRequest};
+use sqlx::{Connection as _, SqliteConnection};
 
 use crate::stand::{AGENT, ANA, STELLA, Stand, code_of, context};
 
@@ -53,6 +54,60 @@ async fn deep_and_long_texts_are_answered() {
     assert_eq!(stand.decide(&ana, &deep).await.outcome(), Outcome::Deny);
     let long = format!("SELECT id FROM orders WHERE id IN ({}0)", "1,".repeat(20_000));
     assert_eq!(stand.decide(&ana, &long).await.outcome(), Outcome::Allow);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_that_nest_without_brackets_are_answered() {
+    let stand = Stand::start().await;
+    let ana = stand.session(ANA).await;
+    for count in [1_000, 60_000] {
+        for (head, piece, tail) in [
+            ("SELECT ", "1+", "1"),
+            ("SELECT ", "NOT ", "true"),
+            ("SELECT ", "- ", "1"),
+            ("", "SELECT 1 UNION ALL ", "SELECT 1"),
+            ("SELECT ", "CASE WHEN true THEN ", "1"),
+            ("SELECT 'a'", "||'a'", ""),
+            ("SELECT a", "::int", ""),
+        ] {
+            let sql = format!("{head}{}{tail}", piece.repeat(count / piece.len()));
+            let answer = stand.decide(&ana, &sql).await;
+            assert!(answer.record_seq > 0, "{piece} {count}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_over_its_limit_is_refused_at_once() {
+    let stand = Stand::start_with("[limits]\ndecides_max = 1\nwaits_max = 1\nwatches_max = 1").await;
+    let agent = stand.session(AGENT).await;
+    let held = stand.decide(&agent, "DELETE FROM orders WHERE id = 1").await;
+    let wait = WaitApprovalRequest { approval_id: held.approval.unwrap().approval_id, timeout_ms: 30_000 };
+    let mut approvals = stand.approvals();
+    let first = wait.clone();
+    let waiting = tokio::spawn(async move { approvals.wait_approval(first).await });
+    let _watching = crate::watching::watch(&stand, "pep-1", "a").await;
+    // Nothing can be written, so the first decision is held up.
+    let path = stand.folder.path().join("icegate.db");
+    let mut other = SqliteConnection::connect(path.to_str().unwrap()).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let decide = DecideRequest { session_id: agent.session_id.clone(), sql: "SELECT 1".into(), ..Default::default() };
+    let (mut decisions, first) = (stand.decisions(), decide.clone());
+    let deciding = tokio::spawn(async move { decisions.decide(first).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+
+    let watch = WatchRequest { pep_id: "pep-2".into(), instance_id: "b".into() };
+    for (status, limit) in [
+        (stand.decisions().decide(decide).await.unwrap_err(), "limits.decides_max"),
+        (stand.approvals().wait_approval(wait).await.unwrap_err(), "limits.waits_max"),
+        (stand.watches().watch(watch).await.unwrap_err(), "limits.watches_max"),
+    ] {
+        assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status}");
+        assert!(status.message().contains(limit), "{status}");
+    }
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    assert_eq!(deciding.await.unwrap().unwrap().into_inner().outcome(), Outcome::Allow);
+    waiting.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,8 +8,10 @@ use std::{
 
 use icegate_pdp::Config;
 use icegate_proto::v1::{
-    ListSessionsRequest, OpenSessionRequest, open_session_response::Result as Opened,
-    session_service_client::SessionServiceClient,
+    self, ListSessionsRequest, OpenSessionRequest, approval_service_client::ApprovalServiceClient,
+    audit_service_client::AuditServiceClient, decision_service_client::DecisionServiceClient,
+    open_session_response::Result as Opened, session_service_client::SessionServiceClient,
+    watch_service_client::WatchServiceClient,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer as Authority, KeyPair};
 use tonic::{
@@ -151,5 +153,28 @@ async fn peps_need_a_certificate_and_people_a_token() {
     list.metadata_mut().insert("authorization", bearer.parse().unwrap());
     let listed = connect(None).list_sessions(list).await.unwrap().into_inner();
     assert_eq!(listed.sessions.len(), 1);
+
+    // A person's token opens nothing that is for PEPs.
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&ours.ca)).domain_name("localhost");
+    let url = format!("https://{}", running.addr());
+    let channel = Channel::from_shared(url).unwrap().tls_config(tls).unwrap().connect_lazy();
+    macro_rules! refused {
+        ($client:ident, $call:ident, $message:expr) => {
+            let mut request = Request::new($message);
+            request.metadata_mut().insert("authorization", bearer.parse().unwrap());
+            let status = $client::new(channel.clone()).$call(request).await.unwrap_err();
+            assert_eq!(status.code(), Code::Unauthenticated, "{}: {status}", stringify!($call));
+        };
+    }
+    refused!(DecisionServiceClient, decide, v1::DecideRequest::default());
+    refused!(SessionServiceClient, open_session, open());
+    refused!(SessionServiceClient, get_session, v1::GetSessionRequest::default());
+    refused!(SessionServiceClient, close_session, v1::CloseSessionRequest::default());
+    refused!(ApprovalServiceClient, cancel_approval, v1::CancelApprovalRequest::default());
+    refused!(ApprovalServiceClient, wait_approval, v1::WaitApprovalRequest::default());
+    refused!(AuditServiceClient, append_intent, v1::AppendIntentRequest::default());
+    refused!(AuditServiceClient, append_outcome, v1::AppendOutcomeRequest::default());
+    refused!(AuditServiceClient, append_journal, v1::AppendJournalRequest::default());
+    refused!(WatchServiceClient, watch, v1::WatchRequest::default());
     running.shutdown().await;
 }

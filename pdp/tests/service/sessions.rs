@@ -1,8 +1,11 @@
+use std::time::Duration;
+
 use icegate_proto::v1::{
-    ApprovalState, CloseSessionRequest, GetSessionRequest, ListSessionsRequest, Outcome, RevokeSessionsRequest,
-    SearchRecordsRequest, SessionState, WaitApprovalRequest, open_session_response::Result as Opened,
-    revoke_sessions_request::Target, watch_response::Event,
+    AppendIntentRequest, ApprovalState, CloseSessionRequest, GetSessionRequest, ListSessionsRequest, Outcome,
+    RevokeSessionsRequest, SearchRecordsRequest, SessionState, WaitApprovalRequest,
+    open_session_response::Result as Opened, revoke_sessions_request::Target, watch_response::Event,
 };
+use sqlx::{Connection as _, SqliteConnection};
 use tonic::Code;
 
 use crate::{
@@ -85,6 +88,59 @@ async fn a_revoked_session_is_refused_at_once_and_everybody_is_told() {
             break;
         }
     }
+}
+
+/// Ends or revokes `target` with a caller that is gone before it can be written, then lets it be written.
+async fn given_up(stand: &Stand, call: impl Future<Output = ()> + Send + 'static) {
+    let path = stand.folder.path().join("icegate.db");
+    let mut other = SqliteConnection::connect(path.to_str().unwrap()).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let call = tokio::spawn(call);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    call.abort();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_revoked_stays_so_when_its_caller_goes_away() {
+    let stand = Stand::start().await;
+    let (emil, ana) = (stand.session(ENGINEER).await, stand.session(ANA).await);
+    let mut events = watch(&stand, "pep-1", "a").await;
+    let revoke = RevokeSessionsRequest { target: Some(Target::Principal("dev/emil".into())), reason: String::new() };
+    let (request, mut sessions) = (stand.by(STELLA, revoke), stand.sessions());
+    given_up(&stand, async move { drop(sessions.revoke_sessions(request).await) }).await;
+    // The PEPs are told, the session is over, and so is the token.
+    let told = async { while !matches!(events.message().await.unwrap().unwrap().event, Some(Event::Revoked(_))) {} };
+    tokio::time::timeout(Duration::from_secs(8), told).await.unwrap();
+    assert_eq!(code_of(&stand.decide(&emil, "SELECT 1").await), "SESSION-REVOKED");
+    assert_eq!(refusal(stand.login(stand.token(ENGINEER), "").await), "SESSION-REVOKED");
+
+    let close = CloseSessionRequest { session_id: ana.session_id.clone() };
+    let mut sessions = stand.sessions();
+    given_up(&stand, async move { drop(sessions.close_session(close).await) }).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(code_of(&stand.decide(&ana, "SELECT 1").await), "SESSION-ENDED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_allowed_after_the_end_of_its_session() {
+    let stand = Stand::start().await;
+    let ana = stand.session(ANA).await;
+    let decided = stand.decide(&ana, "SELECT 1").await;
+    // Ended behind the service's back: what it remembers of the session is old.
+    let path = stand.folder.path().join("icegate.db");
+    let mut other = SqliteConnection::connect(path.to_str().unwrap()).await.unwrap();
+    sqlx::query("UPDATE sessions SET state = 'revoked'").execute(&mut other).await.unwrap();
+    let intent = AppendIntentRequest {
+        session_id: ana.session_id.clone(),
+        cached_decision_id: decided.decision_id,
+        ..Default::default()
+    };
+    let status = stand.audit().append_intent(intent).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+    let refused = stand.decide(&ana, "SELECT 1").await;
+    assert_eq!((refused.outcome(), code_of(&refused)), (Outcome::Deny, "SESSION-REVOKED"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -130,6 +130,12 @@ async fn metrics_are_scraped() {
     ] {
         assert!(text.contains(wanted), "`{wanted}` in\n{text}");
     }
+    for name in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).map(|(name, _)| name) {
+        assert!(text.contains(&format!("# HELP {name} ")), "`{name}` says what it is");
+    }
+    for histogram in ["icegate_pdp_decision_duration_seconds", "icegate_pdp_audit_commit_duration_seconds"] {
+        assert!(text.contains(&format!("# TYPE {histogram} histogram")), "{text}");
+    }
     for line in text.lines().filter(|line| line.starts_with("icegate_pdp_")) {
         assert!(!line.contains("ana"), "no label names a person: {line}");
     }

@@ -16,7 +16,8 @@ pub const GROUPS_MAX: usize = 2_000;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClaimMapping {
-    /// What names the principal within the issuer. Must never be given to another person: `sub`, not `email`.
+    /// What names the principal within the issuer. Must never be given to another person: `sub`, not `email`. With
+    /// `email` a token needs `email_verified: true` too.
     pub principal: String,
     /// The claim that lists the principal's groups. `None` = this issuer's principals have none.
     pub groups: Option<String>,
@@ -45,6 +46,13 @@ pub(crate) fn principal(claims: &Map<String, Value>, issuer: &Issuer) -> Result<
     let mapping = &issuer.claims;
     let subject = required_name(claims, "sub")?;
     let local = required_name(claims, &mapping.principal)?;
+    // Anybody may write any address into an account of theirs, where the issuer does not check it.
+    if mapping.principal == "email" && claims.get("email_verified") != Some(&Value::Bool(true)) {
+        return Err(match claims.get("email_verified") {
+            None => IdentityError::ClaimMissing("email_verified".into()),
+            Some(_) => IdentityError::ClaimInvalid("email_verified".into()),
+        });
+    }
     Ok(Principal {
         id: format!("{}/{local}", issuer.name),
         issuer: issuer.issuer.clone(),

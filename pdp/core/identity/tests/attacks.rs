@@ -386,6 +386,24 @@ fn an_issuers_own_rules() {
 }
 
 #[test]
+fn an_address_names_nobody_unless_it_was_checked() {
+    let mut by_email = issuer();
+    by_email.claims.principal = "email".into();
+    let missing = IdentityError::ClaimMissing("email_verified".into());
+    let invalid = IdentityError::ClaimInvalid("email_verified".into());
+    for (verified, wanted) in [
+        (json!(true), Ok("corp/ana@corp.example".to_owned())),
+        (Value::Null, Err(missing)),
+        (json!(false), Err(invalid.clone())),
+        (json!("true"), Err(invalid)),
+    ] {
+        let claims = with(json!({ "email": "ana@corp.example", "email_verified": verified }));
+        let found = verify(&plain(&claims), &trust(by_email.clone()), Timestamp(NOW * 1000));
+        assert_eq!(found.map(|found| found.principal.id), wanted, "{verified}");
+    }
+}
+
+#[test]
 fn the_only_key_needs_no_name() {
     let one = Trust::new(vec![(issuer(), jwks(&[&keys().p256]))]).unwrap();
     let unnamed = signed(&json!({ "alg": "ES256" }), &claims(), &keys().p256);

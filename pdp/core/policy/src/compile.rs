@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     fmt,
 };
 
@@ -7,13 +7,14 @@ use cedar_policy::{
     Authorizer, Entities, Entity, Policy, PolicyId, PolicySet, Schema, SchemaFragment, ValidationError, ValidationMode,
     ValidationWarning, Validator, ffi::DetailedError,
 };
-use icegate_pdp_model::{Catalog, Mask};
+use icegate_pdp_model::Catalog;
 
 use crate::{
     BundleError, BundleSource, Lint, Problem, SCHEMA, Settings,
     annotation::{self, Turn},
     facts::Slice,
     index::{Index, is_unscoped},
+    lints::{Places, misfits, unknown_names},
     problem::{Place, file_problem, one_line},
     sets::Sets,
     settings::{SETTINGS_FILE, yaml_problem},
@@ -25,6 +26,10 @@ use crate::{
 const SCHEMA_FILE: &str = "schema.cedarschema";
 /// Most policies in a bundle.
 const POLICIES_MAX: usize = 100_000;
+/// Deepest brackets and most operators of one policy. Cedar's parser calls itself for each level of an expression, and a
+/// stack that overflows would end the service, not only the loading.
+const DEPTH_MAX: usize = 30;
+const OPERATORS_MAX: usize = 250;
 /// What to do about an error Cedar gives no advice on.
 const CEDAR_REMEDY: &str = "correct the policy; README.md lists what policies can speak of";
 
@@ -83,6 +88,7 @@ impl Bundle {
             return Err(BundleError { problems });
         };
         lints.extend(misfits(&read.policies, &catalog, &read.places, &built.vocabulary));
+        lints.extend(unknown_names(&read.policies, &catalog, &settings, &read.places, &built.vocabulary));
         lints.sort();
         lints.dedup();
         Ok(Self::assemble(source.version(), settings, catalog, lints, read.policies, built.vocabulary, &built.actions))
@@ -290,8 +296,7 @@ fn read_catalog(files: &[&SourceFile], problems: &mut Vec<Problem>) -> Option<Ca
 #[derive(Default)]
 struct Read {
     policies: Vec<Compiled>,
-    /// File and line of each policy's first annotation, by its id.
-    places: BTreeMap<String, (String, u32)>,
+    places: Places,
     lints: Vec<Lint>,
 }
 
@@ -319,6 +324,14 @@ fn read_policy(
     problems: &mut Vec<Problem>,
     read: &mut Read,
 ) {
+    if chunk.depth > DEPTH_MAX || chunk.operators > OPERATORS_MAX {
+        let reason = format!(
+            "the policy nests {} brackets deep and has {} operators; at most {DEPTH_MAX} and {OPERATORS_MAX} are read",
+            chunk.depth, chunk.operators
+        );
+        problems.push(place.problem(0, reason, "write several policies, or a set and `contains` instead of many `||`"));
+        return;
+    }
     let policy = match Policy::parse(None, chunk.text) {
         Ok(policy) => policy,
         Err(error) => {
@@ -396,58 +409,4 @@ fn validate(policy: &Policy, place: &Place<'_>, built: &Built, problems: &mut Ve
         }
     }
     lints
-}
-
-/// Tagged columns whose type does not fit the mask their tag gets: reading them would be refused, not masked.
-fn misfits(
-    policies: &[Compiled],
-    catalog: &Catalog,
-    places: &BTreeMap<String, (String, u32)>,
-    vocabulary: &Vocabulary,
-) -> Vec<Lint> {
-    use cedar_policy::ResourceConstraint;
-
-    use crate::vocabulary::Type;
-
-    let mut by_tag: HashMap<_, Vec<(&str, &Mask)>> = HashMap::new();
-    for policy in policies {
-        if let (Turn::Mask(mask), ResourceConstraint::In(tag) | ResourceConstraint::IsIn(_, tag)) =
-            (&policy.turn, policy.policy.resource_constraint())
-        {
-            by_tag.entry(tag).or_default().push((&policy.id, mask));
-        }
-    }
-    let mut lints = Vec::new();
-    for (name, relation) in catalog.relations() {
-        for column in &relation.columns {
-            for tag in &column.tags {
-                let Some(masks) = by_tag.get(&vocabulary.uid(Type::Tag, tag)) else { continue };
-                for (policy, mask) in masks.iter().filter(|(_, mask)| !fits(mask, &column.data_type)) {
-                    let (file, line) = places.get(*policy).cloned().unwrap_or_default();
-                    let message = format!(
-                        "`@mask(\"{mask}\")` does not fit `{name}.{}` of type {}; reading it is refused until the tag or \
-                         the mask is changed",
-                        column.name, column.data_type
-                    );
-                    lints.push(Lint { policy: Some((*policy).to_owned()), file, line, message });
-                }
-            }
-        }
-    }
-    lints
-}
-
-/// Whether the mask keeps a value of this type its type.
-fn fits(mask: &Mask, data_type: &str) -> bool {
-    let name = data_type.split(['(', ' ']).next().unwrap_or_default();
-    match mask {
-        Mask::Null | Mask::Redact { .. } => true,
-        Mask::Hash | Mask::Email | Mask::Partial { .. } => matches!(name, "TEXT" | "STRING") || name.contains("CHAR"),
-        Mask::Year => name == "DATE" || name == "DATETIME" || name.starts_with("TIMESTAMP"),
-        Mask::Bucket { .. } => {
-            name.ends_with("INT")
-                || name.starts_with("FLOAT")
-                || matches!(name, "NUMBER" | "DECIMAL" | "DEC" | "NUMERIC" | "INTEGER" | "DOUBLE" | "REAL" | "DECFLOAT")
-        }
-    }
 }

@@ -72,7 +72,9 @@ impl<'a> Slice<'a> {
     pub(crate) fn object(&mut self, access: &ObjectAccess) -> Result<Option<Resource>, Unaskable> {
         let Some(kind) = Type::of_object(access.kind) else { return Ok(None) };
         let parts = access.name.parts();
-        if let (Type::Relation, [database, schema, name]) = (kind, parts) {
+        if kind == Type::Relation {
+            // Part of a name is in no schema and has no tag: refusals by either would miss it.
+            let [database, schema, name] = parts else { return Err(Unaskable) };
             let name = RelationName::new(database, schema, name);
             let shown = if access.kind == ObjectKind::View { RelationKind::View } else { RelationKind::Table };
             return self.relation(&name, shown).map(Some);
@@ -86,14 +88,13 @@ impl<'a> Slice<'a> {
         let ancestors = match (kind, parts) {
             (Type::Database, _) => vec![self.connection.clone()],
             (Type::Schema, [database, _]) => self.database(database),
-            (
-                Type::Relation | Type::Stage | Type::Function | Type::Procedure | Type::Object,
-                [database, schema, _, ..],
-            ) => self.schema(database, schema),
+            (Type::Stage | Type::Function | Type::Procedure | Type::Object, [database, schema, _, ..]) => {
+                self.schema(database, schema)
+            }
             _ => Vec::new(),
         };
         let attributes: Vec<(&str, String)> = match kind {
-            Type::Object | Type::Relation => vec![("kind", access.kind.as_str().to_owned())],
+            Type::Object => vec![("kind", access.kind.as_str().to_owned())],
             Type::Location => vec![("url", id)],
             _ => Vec::new(),
         };
@@ -308,4 +309,21 @@ fn texts<'a>(values: impl IntoIterator<Item = &'a String>) -> RestrictedExpressi
 
 fn long(value: u64) -> RestrictedExpression {
     RestrictedExpression::new_long(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use icegate_pdp_model::{Catalog, Effect, ObjectAccess, ObjectKind, ObjectName};
+
+    use crate::compile::Bundle;
+
+    #[test]
+    fn part_of_a_relations_name_is_asked_nobody_about() {
+        let bundle = Bundle::of(Catalog::default(), []);
+        for (parts, wanted) in [(vec!["T"], false), (vec!["S", "T"], false), (vec!["D", "S", "T"], true)] {
+            let access =
+                ObjectAccess { kind: ObjectKind::Table, name: ObjectName::new(parts.clone()), effect: Effect::Read };
+            assert_eq!(bundle.slice().object(&access).is_ok(), wanted, "{parts:?}");
+        }
+    }
 }

@@ -41,6 +41,7 @@ mod evaluate;
 mod facts;
 mod index;
 mod lift;
+mod lints;
 mod problem;
 mod sentence;
 mod sets;

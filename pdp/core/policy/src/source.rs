@@ -88,12 +88,40 @@ pub(crate) struct Chunk<'a> {
     pub(crate) text: &'a str,
     /// Annotation names and where their `@` is, counted from `start`.
     pub(crate) annotations: Vec<(&'a str, usize)>,
+    /// How deep its brackets nest.
+    pub(crate) depth: usize,
+    /// Operators, dots and `if`s: how deep an expression without brackets can nest.
+    pub(crate) operators: usize,
 }
 
 impl Chunk<'_> {
     /// Where the annotation of this name stands, from the chunk's start.
     pub(crate) fn annotation(&self, name: &str) -> usize {
         self.annotations.iter().find(|(found, _)| *found == name).map_or(0, |(_, offset)| *offset)
+    }
+}
+
+/// How deep the text read so far can nest once it is parsed.
+#[derive(Debug, Default)]
+struct Nesting {
+    depth: usize,
+    deepest: usize,
+    operators: usize,
+    in_word: bool,
+}
+
+impl Nesting {
+    /// One character outside strings and comments, and the text that begins with it.
+    fn meet(&mut self, c: char, text: &str) {
+        match c {
+            '(' | '[' | '{' => self.depth += 1,
+            ')' | ']' | '}' => self.depth = self.depth.saturating_sub(1),
+            '!' | '-' | '+' | '*' | '|' | '&' | '.' | '<' | '>' | '=' => self.operators += 1,
+            'i' if !self.in_word && ["if", "in", "is"].iter().any(|word| text.starts_with(word)) => self.operators += 1,
+            _ => {}
+        }
+        self.deepest = self.deepest.max(self.depth);
+        self.in_word = c.is_alphanumeric() || c == '_';
     }
 }
 
@@ -104,15 +132,16 @@ pub(crate) fn chunks(text: &str) -> Vec<Chunk<'_>> {
     let mut chunks = Vec::new();
     let mut start = None;
     let mut annotations = Vec::new();
+    let mut nesting = Nesting::default();
     let mut chars = text.char_indices().peekable();
-    let mut cut = |start: usize, end: usize, annotations: &mut Vec<(usize, usize)>| {
+    let mut cut = |start: usize, end: usize, annotations: &mut Vec<(usize, usize)>, nesting: Nesting| {
         let named = std::mem::take(annotations).into_iter().filter_map(|(at, end)| {
             let name = text.get(at + 1..end)?;
             Some((name, at - start))
         });
         let annotations = named.collect();
         if let Some(text) = text.get(start..end) {
-            chunks.push(Chunk { start, text, annotations });
+            chunks.push(Chunk { start, text, annotations, depth: nesting.deepest, operators: nesting.operators });
         }
     };
     while let Some((at, c)) = chars.next() {
@@ -138,17 +167,17 @@ pub(crate) fn chunks(text: &str) -> Vec<Chunk<'_>> {
                 annotations.push((at, end));
             }
             ';' => {
-                cut(start.take().unwrap_or(at), at + 1, &mut annotations);
+                cut(start.take().unwrap_or(at), at + 1, &mut annotations, std::mem::take(&mut nesting));
                 continue;
             }
-            _ => {}
+            _ => nesting.meet(c, text.get(at..).unwrap_or_default()),
         }
         if start.is_none() && !c.is_whitespace() {
             start = Some(at);
         }
     }
     if let Some(start) = start {
-        cut(start, text.len(), &mut annotations);
+        cut(start, text.len(), &mut annotations, nesting);
     }
     chunks
 }

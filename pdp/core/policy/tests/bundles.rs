@@ -90,3 +90,38 @@ fn the_salt_is_never_shown() {
         assert!(!format!("{error} {error:?}").contains(salt), "{error}");
     }
 }
+
+/// A bundle that cannot be read must be refused, not end the process that serves by the last one.
+#[test]
+fn policies_that_nest_deep_are_refused_or_read() {
+    let compile = |condition: &str| {
+        let text = format!("@id(\"a\") forbid (principal, action, resource) when {{ {condition} }};");
+        let files = [
+            ("schema.cedarschema", SCHEMA),
+            ("settings.yaml", "connection: demo\n"),
+            ("catalog.yaml", "{}"),
+            ("a.cedar", &text),
+        ];
+        Bundle::compile(&BundleSource::new(files)).err().map_or_else(String::new, |error| error.to_string())
+    };
+    for (open, middle, close, limit) in [
+        ("(", "true", ")", 27),
+        ("[", "1", "]", 27),
+        ("{a:", "1", "}", 27),
+        ("!", "true", "", 240),
+        ("-", "1", "", 240),
+        ("if true then ", "true", " else true", 240),
+        ("true || ", "true", "", 118),
+        ("true && ", "true", "", 118),
+        ("1 + ", "1", " ", 240),
+        ("1 == ", "1", " ", 118),
+        ("context.a.", "a", "", 118),
+    ] {
+        // Just within the limits it is parsed, whatever comes of it.
+        let within = compile(&format!("{}{middle}{}", open.repeat(limit), close.repeat(limit)));
+        assert!(!within.contains("brackets deep"), "{open}: {within}");
+        let beyond = compile(&format!("{}{middle}{}", open.repeat(100_000), close.repeat(100_000)));
+        assert!(beyond.contains("brackets deep and has"), "{open}: {beyond}");
+    }
+    assert_eq!(compile(&format!("[{}1].contains(2)", "1,".repeat(10_000))), "", "a large set is not deep");
+}

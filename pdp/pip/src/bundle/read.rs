@@ -31,7 +31,20 @@ pub(super) struct Stamp {
     name: String,
     path: PathBuf,
     modified: Option<SystemTime>,
+    /// Inode, and when it last changed: a copy may keep length and time of the file it replaces.
+    changed: (u64, i64, i64),
     bytes: u64,
+}
+
+#[cfg(unix)]
+fn changed(metadata: &fs::Metadata) -> (u64, i64, i64) {
+    use std::os::unix::fs::MetadataExt as _;
+    (metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
+}
+
+#[cfg(not(unix))]
+fn changed(_metadata: &fs::Metadata) -> (u64, i64, i64) {
+    (0, 0, 0)
 }
 
 /// Every file, sorted by name, without reading any.
@@ -104,7 +117,8 @@ fn walk(
         if found.len() == FILES_MAX {
             return Err(problem(prefix, format!("the bundle has more than {FILES_MAX} files")));
         }
-        found.push(Stamp { name: full, path, modified: metadata.modified().ok(), bytes: metadata.len() });
+        let (modified, changed) = (metadata.modified().ok(), changed(&metadata));
+        found.push(Stamp { name: full, path, modified, changed, bytes: metadata.len() });
     }
     Ok(())
 }

@@ -128,6 +128,34 @@ async fn an_outcome_is_written_once() {
 }
 
 #[tokio::test]
+async fn an_end_learnt_late_replaces_unknown_and_nothing_else() {
+    let place = Place::new();
+    let store = place.open().await;
+    put(&store, event(decision("d1"))).await;
+    let unknown = put(&store, outcome("d1", RunStatus::Unknown)).await;
+    assert!(put(&store, outcome("d1", RunStatus::Unknown)).await.repeated);
+    let late = put(&store, outcome("d1", RunStatus::Succeeded)).await;
+    assert_eq!((late.seq, late.repeated), (unknown.seq + 1, false));
+    for status in [RunStatus::Unknown, RunStatus::Failed] {
+        let again = put(&store, outcome("d1", status)).await;
+        assert_eq!((again.seq, again.repeated), (late.seq, true), "{status}");
+    }
+    assert_eq!(store.outcome_of("d1").await.unwrap().unwrap().status, RunStatus::Succeeded);
+    assert_eq!(store.integrity().await.unwrap().problems, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_file_is_one_stores_at_a_time() {
+    let place = Place::new();
+    let store = place.open().await;
+    let second = Store::open(&place.path(), |_, _| {}).await.unwrap_err();
+    assert!(matches!(second, StoreError::InUse), "{second:?}");
+    put(&store, event(decision("d1"))).await;
+    store.close().await;
+    put(&place.open().await, outcome("d1", RunStatus::Failed)).await;
+}
+
+#[tokio::test]
 async fn only_a_journal_may_deliver_a_decision_twice() {
     let place = Place::new();
     let store = place.open().await;

@@ -4,7 +4,7 @@ use icegate_pdp_audit::{Client, DecisionEvent, Event, ObjectNote, OutcomeEvent, 
 use icegate_pdp_model::{
     Agent, Assurance, Effect, Kind, Level, ObjectKind, Outcome, Principal, SessionContext, Timestamp, Verb,
 };
-use icegate_pdp_store::{Appended, Change, Store, StoreError};
+use icegate_pdp_store::{Appended, Change, SessionRow, SessionState, StateChange, Store, StoreError};
 use tempfile::TempDir;
 
 /// A folder with a store's file in it.
@@ -38,6 +38,37 @@ pub(crate) fn person(id: &str) -> Principal {
 
 pub(crate) fn agent_of(id: &str, agent: &str) -> Principal {
     Principal { agent: Some(Agent { id: agent.into(), assurance: Assurance::Attested }), ..person(id) }
+}
+
+pub(crate) fn session(id: &str, principal: &str, opened: i64) -> SessionRow {
+    SessionRow {
+        session_id: id.into(),
+        principal: person(principal),
+        state: SessionState::Active,
+        client: Client { app_id: "PythonConnector".into(), ..Client::default() },
+        pep_id: "pep".into(),
+        pep_instance: "p1".into(),
+        context: SessionContext { database: Some("SALES".into()), ..SessionContext::default() },
+        opened: Timestamp(opened),
+        expires: Timestamp(opened + 100),
+        token_issued: Timestamp(opened - 1),
+        principal_digest: "digest".into(),
+    }
+}
+
+/// The session begins, with its record.
+pub(crate) fn opened(row: &SessionRow) -> Change {
+    let event = Event::SessionOpened {
+        session_id: row.session_id.clone(),
+        principal: Who::from(&row.principal),
+        client: row.client.clone(),
+        pep_id: row.pep_id.clone(),
+        pep_instance: row.pep_instance.clone(),
+        context: row.context.clone(),
+        expires: row.expires,
+        token_sha256: "token".into(),
+    };
+    Change::state(StateChange::PutSession(Box::new(row.clone())), event, row.opened)
 }
 
 pub(crate) fn decision(id: &str) -> DecisionEvent {

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-use icegate_pdp_audit::{RunStatus, chain};
-use icegate_pdp_store::{Store, StoreError};
+use icegate_pdp_approval::{Approval, NewApproval};
+use icegate_pdp_audit::{Event, RunStatus, Who, chain};
+use icegate_pdp_model::{SessionContext, Timestamp};
+use icegate_pdp_store::{Change, Revocation, SessionState, StateChange, Store, StoreError};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 
-use crate::fixture::{Place, decision, event, fill, outcome, put, put_at};
+use crate::fixture::{Place, decision, event, fill, opened, outcome, person, put, put_at, session};
 
 const TRIGGERS: &str = "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' ORDER BY name";
 
@@ -179,6 +181,125 @@ async fn a_trail_that_grew_or_shrank_from_outside_is_not_continued() {
                 "{sql}: {refused:?}"
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn a_trail_cut_off_while_the_store_runs_is_noticed_by_the_check() {
+    let place = Place::new();
+    let store = place.open().await;
+    put(&store, Event::ServiceStopped { instance: "a".into() }).await;
+    let last = put(&store, Event::ServiceStopped { instance: "b".into() }).await;
+    // Cut off cleanly: what is left holds together in itself.
+    tamper(&place.path(), "DELETE FROM records_terms WHERE seq = 2; DELETE FROM records WHERE seq = 2").await;
+    let report = store.integrity().await.unwrap();
+    assert_eq!(report.problems, ["the trail ends at record 1, and this process wrote record 2"]);
+    // Another record in its place, with a hash that fits.
+    let row = store.export(1, 1).await.unwrap().remove(0);
+    let body = String::from_utf8(row.body).unwrap().replace("\"seq\":1", "\"seq\":2").replace("\"a\"", "\"c\"");
+    let (hash, prev) = (hex(&chain(&row.hash, body.as_bytes())), hex(&row.hash));
+    assert_ne!(hash, hex(&last.hash));
+    let sql = format!(
+        "INSERT INTO records (seq, body, prev_hash, hash) VALUES (2, CAST('{body}' AS BLOB), x'{prev}', x'{hash}');
+         INSERT INTO records_terms VALUES ('kind:service-stopped', 2)"
+    );
+    tamper(&place.path(), &sql).await;
+    let report = store.integrity().await.unwrap();
+    assert_eq!(report.problems, ["record 2 is not the one this process wrote"]);
+}
+
+/// A session that was revoked, one that is open, and an approval that one person gave.
+async fn fill_states(store: &Store) {
+    for (id, who) in [("s1", "corp/ana"), ("s2", "corp/bob")] {
+        store.commit(opened(&session(id, who, 10))).await.unwrap();
+    }
+    let end = StateChange::EndSession { session_id: "s2".into(), state: SessionState::Revoked };
+    let not_before = Timestamp(20);
+    let revoked = Event::SessionRevoked {
+        principal_id: "corp/bob".into(),
+        session_ids: vec!["s2".into()],
+        not_before: Some(not_before),
+        by: Who::from(&person("corp/eve")),
+        comment: String::new(),
+    };
+    let revocation = StateChange::PutRevocation(Revocation { principal_id: "corp/bob".into(), not_before });
+    store.commit(Change { states: vec![end, revocation], events: vec![revoked], at: not_before }).await.unwrap();
+
+    let asked =
+        icegate_pdp_audit::DecisionEvent { outcome: icegate_pdp_model::Outcome::NeedsApproval, ..decision("d1") };
+    let new = NewApproval {
+        id: "a1".into(),
+        requester: person("corp/ana"),
+        session_id: "s1".into(),
+        decision_id: "d1".into(),
+        sql: asked.sql.clone(),
+        context: SessionContext::default(),
+        groups: ["stewards".to_owned()].into(),
+        reasons: vec![],
+        statement_sha256: "hash".into(),
+        approve_within_seconds: 900,
+        execute_within_seconds: 600,
+    };
+    let pending = Approval::request(new, Timestamp(30)).unwrap();
+    let requested = Event::ApprovalRequested {
+        approval_id: "a1".into(),
+        decision_id: "d1".into(),
+        session_id: "s1".into(),
+        principal: Who::from(&pending.requester),
+        groups: pending.groups.clone(),
+        statement_sha256: "hash".into(),
+        approve_by: pending.approve_by,
+    };
+    let put = |approval: &Approval, expected_version| StateChange::PutApproval {
+        approval: Box::new(approval.clone()),
+        expected_version,
+    };
+    let change = Change { states: vec![put(&pending, None)], events: vec![event(asked), requested], at: Timestamp(30) };
+    store.commit(change).await.unwrap();
+    let approved = pending.approve(&person("corp/eve"), &pending.groups, "fine", Timestamp(40)).unwrap();
+    let voted = Event::ApprovalVoted {
+        approval_id: "a1".into(),
+        decision_id: "d1".into(),
+        by: Who::from(&person("corp/eve")),
+        group: "stewards".into(),
+        approve: true,
+        comment: "fine".into(),
+        state: approved.state.as_str().into(),
+    };
+    store.commit(Change::state(put(&approved, Some(1)), voted, Timestamp(40))).await.unwrap();
+}
+
+#[tokio::test]
+async fn states_that_are_not_what_the_trail_says_are_named() {
+    let session = |id: &str| vec![format!("the session `{id}` is not what the trail says")];
+    let approval = vec!["the approval `a1` is not what the trail says".to_owned()];
+    let revocation = vec!["the revocation of `corp/bob` is not what the trail says".to_owned()];
+    let replace =
+        |table: &str, from: &str, to: &str| format!("UPDATE {table} SET body = replace(body, '{from}', '{to}')");
+    for (sql, wanted) in [
+        ("SELECT 1".to_owned(), vec![]),
+        ("UPDATE sessions SET state = 'active' WHERE session_id = 's2'".into(), session("s2")),
+        ("UPDATE sessions SET state = 'closed' WHERE session_id = 's1'".into(), session("s1")),
+        (replace("sessions", "\"groups\":[]", "\"groups\":[\"admins\"]") + " WHERE session_id = 's1'", session("s1")),
+        (replace("sessions", "\"expires\":110", "\"expires\":990") + " WHERE session_id = 's1'", session("s1")),
+        ("DELETE FROM sessions WHERE session_id = 's2'".into(), session("s2")),
+        (replace("approvals", "\"approved\"", "\"consumed\""), approval.clone()),
+        (replace("approvals", "select *", "delete"), approval.clone()),
+        (replace("approvals", "corp/eve", "corp/eva"), approval.clone()),
+        (replace("approvals", "[\"stewards\"]", "[\"stewards\",\"x\"]"), approval.clone()),
+        ("DELETE FROM approvals".into(), approval),
+        ("DELETE FROM revocations".into(), revocation.clone()),
+        ("UPDATE revocations SET not_before = 19".into(), revocation),
+        (
+            "INSERT INTO revocations VALUES ('corp/ana', 5)".into(),
+            vec!["the revocation of `corp/ana` is not what the trail says".to_owned()],
+        ),
+    ] {
+        let place = Place::new();
+        let store = place.open().await;
+        fill_states(&store).await;
+        tamper(&place.path(), &sql).await;
+        assert_eq!(store.integrity().await.unwrap().problems, wanted, "{sql}");
     }
 }
 

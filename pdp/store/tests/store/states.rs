@@ -3,29 +3,12 @@
 use std::collections::BTreeSet;
 
 use icegate_pdp_approval::{Approval, NewApproval, State};
-use icegate_pdp_audit::{Client, Event};
 use icegate_pdp_model::{SessionContext, Timestamp};
 use icegate_pdp_store::{
-    ApprovalFilter, Change, Revocation, SessionFilter, SessionRow, SessionState, StateChange, Store, StoreError,
+    ApprovalFilter, Change, Revocation, SessionFilter, SessionState, StateChange, Store, StoreError,
 };
 
-use crate::fixture::{Place, person};
-
-fn session(id: &str, principal: &str, opened: i64) -> SessionRow {
-    SessionRow {
-        session_id: id.into(),
-        principal: person(principal),
-        state: SessionState::Active,
-        client: Client { app_id: "PythonConnector".into(), ..Client::default() },
-        pep_id: "pep".into(),
-        pep_instance: "p1".into(),
-        context: SessionContext { database: Some("SALES".into()), ..SessionContext::default() },
-        opened: Timestamp(opened),
-        expires: Timestamp(opened + 100),
-        token_issued: Timestamp(opened - 1),
-        principal_digest: "digest".into(),
-    }
-}
+use crate::fixture::{Place, opened, person, session};
 
 fn approval(id: &str, requester: &str, groups: &[&str], created: i64) -> Approval {
     let new = NewApproval {
@@ -84,19 +67,15 @@ async fn sessions_begin_and_end_once() {
 async fn a_refused_change_leaves_its_neighbours_alone() {
     let place = Place::new();
     let store = place.open().await;
-    set(&store, StateChange::PutSession(Box::new(session("s1", "corp/ana", 0)))).await.unwrap();
+    store.commit(opened(&session("s1", "corp/ana", 0))).await.unwrap();
     // Sent together, so that they share a transaction.
-    let event = |instance: &str| Event::ServiceStopped { instance: instance.into() };
-    let change = |id: &str, instance: &str| {
-        let session = StateChange::PutSession(Box::new(session(id, "corp/ana", 0)));
-        store.commit(Change::state(session, event(instance), Timestamp(0)))
-    };
-    let (before, refused, after) = tokio::join!(change("s0", "before"), change("s1", "refused"), change("s2", "after"));
+    let change = |id: &str| store.commit(opened(&session(id, "corp/ana", 0)));
+    let (before, refused, after) = tokio::join!(change("s0"), change("s1"), change("s2"));
     assert!(matches!(refused.unwrap_err(), StoreError::Conflict("session")));
-    assert_eq!((before.unwrap()[0].seq, after.unwrap()[0].seq), (1, 2));
+    assert_eq!((before.unwrap()[0].seq, after.unwrap()[0].seq), (2, 3));
     assert_eq!(store.sessions(&SessionFilter::default()).await.unwrap().len(), 3);
     let report = store.integrity().await.unwrap();
-    assert_eq!((report.problems, report.records), (vec![], 2));
+    assert_eq!((report.problems, report.records), (vec![], 3));
 }
 
 #[tokio::test]
@@ -194,4 +173,45 @@ async fn approvals_are_listed_newest_first() {
     let due: Vec<String> =
         store.approvals_due(Timestamp(900_005)).await.unwrap().into_iter().map(|one| one.id).collect();
     assert_eq!(due, ["a"]);
+}
+
+#[tokio::test]
+async fn what_runs_in_a_session_needs_it_open() {
+    let place = Place::new();
+    let store = place.open().await;
+    store.commit(opened(&session("s1", "corp/ana", 0))).await.unwrap();
+    let needs = |id: &str| set(&store, StateChange::NeedSession { session_id: id.into() });
+    needs("s1").await.unwrap();
+    assert!(matches!(needs("s2").await.unwrap_err(), StoreError::Conflict("session")));
+    // Ended and used in one transaction: the order they came in decides.
+    let end = set(&store, StateChange::EndSession { session_id: "s1".into(), state: SessionState::Revoked });
+    let (ended, used) = tokio::join!(end, needs("s1"));
+    ended.unwrap();
+    assert!(matches!(used.unwrap_err(), StoreError::Conflict("session")));
+}
+
+#[tokio::test]
+async fn those_that_ran_out_are_found_among_many_that_did_not() {
+    let place = Place::new();
+    let store = place.open().await;
+    let old = approval("old", "corp/ana", &["stewards"], 0);
+    let approved = approval("used", "corp/ana", &["stewards"], 0)
+        .approve(&person("corp/bob"), &["stewards".to_owned()].into(), "", Timestamp(1))
+        .unwrap();
+    put_approval(&store, &old, None).await.unwrap();
+    put_approval(&store, &approved, None).await.unwrap();
+    let many: Vec<Approval> =
+        (0..1000).map(|n| approval(&format!("a{n}"), "corp/ana", &["stewards"], 500_000)).collect();
+    let puts = many.iter().map(|one| put_approval(&store, one, None));
+    for put in puts {
+        put.await.unwrap();
+    }
+    let due = async |now| -> Vec<String> {
+        store.approvals_due(Timestamp(now)).await.unwrap().into_iter().map(|one| one.id).collect()
+    };
+    assert_eq!(due(599_999).await, [""; 0]);
+    assert_eq!(due(600_001).await, ["used"]);
+    assert_eq!(due(900_000).await, ["old", "used"]);
+    assert_eq!(store.approvals_pending(Timestamp(899_999)).await.unwrap(), 1001);
+    assert_eq!(store.approvals_pending(Timestamp(900_000)).await.unwrap(), 1000);
 }
