@@ -53,7 +53,13 @@ mod session;
 mod statement;
 
 use std::{
-    ffi::OsString, future::Future, io::IsTerminal as _, net::SocketAddr, path::{Path, PathBuf}, process::ExitCode, sync::Arc,
+    ffi::OsString,
+    future::Future,
+    io::IsTerminal as _,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 

@@ -1,7 +1,14 @@
 //! The access matrix of the starting policies: everyone × every action × every object, as one golden table. A change of
 //! policy is reviewed as its diff, and nothing may be missing from it.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may"
+)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -118,7 +125,13 @@ fn questions(bundle: &Bundle) -> Vec<(String, String, String)> {
     add("create", &"database OTHER", "CREATE DATABASE other".into());
     add("drop", &"database SALES", "DROP DATABASE sales".into());
     add("truncate", &"SALES.PUBLIC.ORDERS", "TRUNCATE TABLE sales.public.orders".into());
-    for (what, name) in [("warehouse", "DEMO_WH"), ("role", "ANALYST"), ("role", "SYSADMIN"), ("role", "ACCOUNTADMIN"), ("database", "SALES")] {
+    for (what, name) in [
+        ("warehouse", "DEMO_WH"),
+        ("role", "ANALYST"),
+        ("role", "SYSADMIN"),
+        ("role", "ACCOUNTADMIN"),
+        ("database", "SALES"),
+    ] {
         add(&format!("use {what}"), &name, format!("USE {what} {name}"));
     }
     add("execute", &"nothing readable", "FROBNICATE THE WAREHOUSE".into());

@@ -1,6 +1,13 @@
 //! The tree is laid out as `ARCHITECTURE.md` says: who may import whom, and what the core must not touch.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may"
+)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,15 +30,20 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "pdp",
         &[
-            "pdp-approval", "pdp-audit", "pdp-decision", "pdp-identity", "pdp-model", "pdp-pip", "pdp-policy",
-            "pdp-sql", "pdp-store", "proto",
+            "pdp-approval",
+            "pdp-audit",
+            "pdp-decision",
+            "pdp-identity",
+            "pdp-model",
+            "pdp-pip",
+            "pdp-policy",
+            "pdp-sql",
+            "pdp-store",
+            "proto",
         ],
     ),
     // `pdp` and `pep` only for their public entry points.
-    (
-        "cli",
-        &["pdp", "pdp-audit", "pdp-decision", "pdp-model", "pdp-pip", "pdp-policy", "pdp-sql", "pep", "proto"],
-    ),
+    ("cli", &["pdp", "pdp-audit", "pdp-decision", "pdp-model", "pdp-pip", "pdp-policy", "pdp-sql", "pep", "proto"]),
     ("pep-protocol", &[]),
     // Never sql, never policy: two parsers that disagree are the classic bypass.
     ("pep", &["pep-protocol", "proto"]),
@@ -47,8 +59,22 @@ const OWNED: &[(&str, &[&str])] = &[
 
 /// What the core must not name outside its tests, and why each is refused.
 const IMPURE: &[&str] = &[
-    "SystemTime::", "Instant::now", "Utc::now", "Zoned::now", "Timestamp::now", "std::fs", "std::net", "std::env",
-    "std::process", "thread::sleep", "std::io::stdin", "tokio", "getrandom", "thread_rng", "OsRng", "env!(\"HOME",
+    "SystemTime::",
+    "Instant::now",
+    "Utc::now",
+    "Zoned::now",
+    "Timestamp::now",
+    "std::fs",
+    "std::net",
+    "std::env",
+    "std::process",
+    "thread::sleep",
+    "std::io::stdin",
+    "tokio",
+    "getrandom",
+    "thread_rng",
+    "OsRng",
+    "env!(\"HOME",
 ];
 
 /// Crates that bring a clock, a socket, files or the environment with them.
@@ -65,7 +91,9 @@ fn members() -> BTreeMap<String, (PathBuf, BTreeSet<String>)> {
     for member in manifest["workspace"]["members"].as_array().unwrap() {
         let member = member.as_str().unwrap();
         match member.strip_suffix("/*") {
-            Some(parent) => folders.extend(fs::read_dir(root().join(parent)).unwrap().map(|entry| entry.unwrap().path())),
+            Some(parent) => {
+                folders.extend(fs::read_dir(root().join(parent)).unwrap().map(|entry| entry.unwrap().path()))
+            }
             None => folders.push(root().join(member)),
         }
     }
@@ -156,8 +184,18 @@ fn the_purity_check_can_fail() {
 #[test]
 fn the_top_level_is_the_agreed_one() {
     let agreed = [
-        "ARCHITECTURE.md", "Cargo.lock", "Cargo.toml", "LICENSE", "README.md", "benches", "pdp", "pep-proxy",
-        "policies", "proto", "target", "tests",
+        "ARCHITECTURE.md",
+        "Cargo.lock",
+        "Cargo.toml",
+        "LICENSE",
+        "README.md",
+        "benches",
+        "pdp",
+        "pep-proxy",
+        "policies",
+        "proto",
+        "target",
+        "tests",
     ];
     for entry in fs::read_dir(root()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
@@ -170,7 +208,10 @@ fn every_room_is_on_the_map() {
     let map = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     for (name, (folder, _)) in members() {
         let folder = folder.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
-        assert!(map.contains(&format!("`icegate-{name}`")), "ARCHITECTURE.md does not name `icegate-{name}` ({folder})");
+        assert!(
+            map.contains(&format!("`icegate-{name}`")),
+            "ARCHITECTURE.md does not name `icegate-{name}` ({folder})"
+        );
     }
 }
 
