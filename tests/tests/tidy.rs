@@ -92,7 +92,7 @@ fn members() -> BTreeMap<String, (PathBuf, BTreeSet<String>)> {
         let member = member.as_str().unwrap();
         match member.strip_suffix("/*") {
             Some(parent) => {
-                folders.extend(fs::read_dir(root().join(parent)).unwrap().map(|entry| entry.unwrap().path()))
+                folders.extend(fs::read_dir(root().join(parent)).unwrap().map(|entry| entry.unwrap().path()));
             }
             None => folders.push(root().join(member)),
         }
