@@ -56,7 +56,17 @@ pub(crate) struct Compiled {
     pub(crate) id: String,
     pub(crate) turn: Turn,
     pub(crate) reason: Option<String>,
+    /// Its conditions speak of the resource, so that it must be asked about each.
+    pub(crate) looks_at_resource: bool,
     pub(crate) policy: Policy,
+}
+
+impl Compiled {
+    fn new(id: String, turn: Turn, reason: Option<String>, policy: Policy) -> Self {
+        // The scope says it once; a second time may be a condition, or only a comment, which makes us ask more than needed.
+        let looks_at_resource = policy.to_string().matches("resource").count() != 1;
+        Self { id, turn, reason, looks_at_resource, policy }
+    }
 }
 
 impl Bundle {
@@ -127,7 +137,7 @@ impl Bundle {
         let compiled = policies.into_iter().enumerate().map(|(number, (text, turn))| {
             let id = format!("p{number}");
             let policy = Policy::parse(Some(PolicyId::new(&id)), text).unwrap();
-            Compiled { id, turn, reason: None, policy }
+            Compiled::new(id, turn, None, policy)
         });
         let settings = Settings::of_connection("demo");
         let vocabulary = BUILT.vocabulary.clone();
@@ -363,7 +373,7 @@ fn read_policy(
     }));
     read.places.insert(id.clone(), (place.file.to_owned(), line));
     let policy = policy.new_id(PolicyId::new(&id));
-    read.policies.push(Compiled { id, turn: annotated.turn, reason: annotated.reason, policy });
+    read.policies.push(Compiled::new(id, annotated.turn, annotated.reason, policy));
 }
 
 /// Strict validation of one policy: errors, and warnings that mean it never does what it says, become problems; other

@@ -149,12 +149,13 @@ fn statements(bundle: &Bundle, asked: &Asked<'_>, selection: Selection) -> Resul
         let context = statement_context(asked.principal, asked.session, about, asked.approvals)?;
         rounds.push((statement, context, questions(bundle, &mut slice, statement)?));
     }
-    let asking = Asking::new(bundle, principal, slice, selection)?;
+    let mut asking = Asking::new(bundle, principal, slice, selection)?;
     let mut combination = Combination::default();
-    for (statement, context, questions) in &rounds {
+    for (statement, context, questions) in rounds {
         combination.next_statement(statement.level);
-        for question in questions {
-            let answer = asking.ask(question.action, &question.resource, context.clone())?;
+        asking.set_context(context);
+        for question in &questions {
+            let answer = asking.ask(question.action, &question.resource)?;
             combination.add(bundle, question, answer);
         }
     }
@@ -219,8 +220,9 @@ fn may(bundle: &Bundle, principal: &Principal, person: PersonAction<'_>) -> Resu
         PersonAction::ListSessions => (Action::ListSessions, slice.system()),
         PersonAction::RevokeSessions => (Action::RevokeSessions, slice.system()),
     };
-    let asking = Asking::new(bundle, asker, slice, Selection::Indexed)?;
-    let answer = asking.ask(action, &resource, person_context(principal)?)?;
+    let mut asking = Asking::new(bundle, asker, slice, Selection::Indexed)?;
+    asking.set_context(person_context(principal)?);
+    let answer = asking.ask(action, &resource)?;
     let mut combination = Combination::default();
     combination.add(bundle, &Question { action, resource, subject: Subject::Person(person) }, answer);
     Ok(combination.verdict())
@@ -241,10 +243,11 @@ fn may_use(
             questions.push(Question { action: access.effect.into(), resource, subject: Subject::Object(access) });
         }
     }
-    let asking = Asking::new(bundle, asker, slice, Selection::Indexed)?;
+    let mut asking = Asking::new(bundle, asker, slice, Selection::Indexed)?;
+    asking.set_context(context);
     let mut combination = Combination::default();
     for question in &questions {
-        combination.add(bundle, question, asking.ask(question.action, &question.resource, context.clone())?);
+        combination.add(bundle, question, asking.ask(question.action, &question.resource)?);
     }
     Ok(combination.verdict())
 }

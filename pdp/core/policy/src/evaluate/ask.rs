@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use cedar_policy::{AuthorizationError, Context, Decision, Entities, EntityUid, Request, Response};
 
 use crate::{
@@ -19,7 +21,7 @@ pub(super) enum Selection {
 }
 
 /// What Cedar says to one question. Policies by their number in the bundle.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
     /// These could not be evaluated.
     Erred(Vec<u32>),
@@ -31,10 +33,13 @@ pub(super) enum Answer {
     Permitted { permits: Vec<u32>, turns: Vec<u32> },
 }
 
-/// One principal's questions over one set of entities.
+/// One principal's questions over one set of entities, in one context after the other.
 #[derive(Debug)]
 pub(super) struct Asking<'a> {
     bundle: &'a Bundle,
+    context: Context,
+    /// Answers in this context that hold for every resource the same policies apply to: most columns of a statement.
+    known: HashMap<(Action, Vec<u32>), Answer>,
     principal: EntityUid,
     keys: Vec<PrincipalKey>,
     entities: Entities,
@@ -50,13 +55,17 @@ impl<'a> Asking<'a> {
     ) -> Result<Self, Unaskable> {
         let keys = bundle.index.principal_keys(Type::User, &principal, &groups);
         let entities = slice.entities(&bundle.action_entities)?;
-        Ok(Self { bundle, principal, keys, entities, selection })
+        Ok(Self { bundle, context: Context::empty(), known: HashMap::new(), principal, keys, entities, selection })
     }
 
-    /// Asks twice: what permits and what plainly refuses first, then what would turn the permission. Cedar names only
-    /// what refused once anything refuses, so a column that is masked *and* permitted by nobody would otherwise look
-    /// like a masked one.
-    pub(super) fn ask(&self, action: Action, resource: &Resource, context: Context) -> Result<Answer, Unaskable> {
+    /// The questions that follow are asked in this context.
+    pub(super) fn set_context(&mut self, context: Context) {
+        self.context = context;
+        self.known.clear();
+    }
+
+    /// What the policies say of `action` on `resource`.
+    pub(super) fn ask(&mut self, action: Action, resource: &Resource) -> Result<Answer, Unaskable> {
         let candidates = match self.selection {
             Selection::Indexed => {
                 let keys = self.bundle.index.resource_keys(resource.kind, &resource.uid, &resource.ancestors);
@@ -65,8 +74,28 @@ impl<'a> Asking<'a> {
             #[cfg(test)]
             Selection::All => (0..).take(self.bundle.policies.len()).collect(),
         };
+        let looks_at_resource =
+            |number: &u32| self.bundle.policy(*number).is_none_or(|policy| policy.looks_at_resource);
+        // INVARIANT: the scope of every candidate holds for this resource, so without a condition on the resource the
+        // answer is that of any other resource with these candidates.
+        if self.selection != Selection::Indexed || candidates.iter().any(looks_at_resource) {
+            return self.ask_cedar(action, resource, &candidates);
+        }
+        let key = (action, candidates);
+        if let Some(answer) = self.known.get(&key) {
+            return Ok(answer.clone());
+        }
+        let answer = self.ask_cedar(action, resource, &key.1)?;
+        self.known.insert(key, answer.clone());
+        Ok(answer)
+    }
+
+    /// Asks twice: what permits and what plainly refuses first, then what would turn the permission. Cedar names only
+    /// what refused once anything refuses, so a column that is masked *and* permitted by nobody would otherwise look
+    /// like a masked one.
+    fn ask_cedar(&self, action: Action, resource: &Resource, candidates: &[u32]) -> Result<Answer, Unaskable> {
         let (plain, turning): (Vec<u32>, Vec<u32>) =
-            candidates.into_iter().partition(|number| match self.bundle.policy(*number).map(|policy| &policy.turn) {
+            candidates.iter().partition(|number| match self.bundle.policy(**number).map(|policy| &policy.turn) {
                 Some(Turn::Mask(_) | Turn::Approval(_)) => false,
                 Some(Turn::Permit | Turn::Forbid) | None => true,
             });
@@ -74,8 +103,8 @@ impl<'a> Asking<'a> {
             return Ok(Answer::NotPermitted);
         }
         let action = self.bundle.vocabulary.action(action).clone();
-        let request =
-            Request::new(self.principal.clone(), action, resource.uid.clone(), context, None).map_err(|_| Unaskable)?;
+        let request = Request::new(self.principal.clone(), action, resource.uid.clone(), self.context.clone(), None)
+            .map_err(|_| Unaskable)?;
         let first = self.respond(&request, &plain)?;
         let (erred, reasons) = self.numbers(&first);
         if !erred.is_empty() {
