@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use icegate_pdp_model::{
-    Catalog, ColumnName, Facts, Kind, Level, Mask, OutputColumn, SessionContext, StatementAnalysis, Verb,
+    Catalog, ColumnName, Facts, Kind, Level, Mask, OutputColumn, SessionContext, StatementAnalysis, Transformation,
+    Verb,
 };
 use sqlparser::ast::Statement;
 use thiserror::Error;
@@ -164,9 +165,12 @@ fn read_all<'a>(
             readings.push(unknown(why, bytes));
             continue;
         }
-        readings.push(match parse::parse(piece, limits.depth_max) {
+        let blanked = parse::without_manner(piece);
+        let blanked = blanked.as_deref().and_then(|text| gate::again(text, piece));
+        let readable = blanked.as_ref().unwrap_or(piece);
+        readings.push(match parse::parse(readable, limits.depth_max) {
             Ok(statement) => {
-                let places = Places::of(piece);
+                let places = Places::of(readable);
                 let reader = Reader::new(catalog, session.clone(), &request, limits.depth_max, &places);
                 match read(reader, &statement, bytes) {
                     Ok((reading, after)) => {
@@ -271,7 +275,19 @@ fn project(reader: &Reader<'_, '_>, output: &Output) -> Vec<OutputColumn> {
             opaque: column.lineage.opaque || output.open,
         }
     });
-    columns.collect()
+    let mut projection: Vec<OutputColumn> = columns.collect();
+    if output.open {
+        // What else there is has no name here, but it is said that there may be more.
+        projection.push(OutputColumn {
+            ordinal: projection.last().map_or(1, |column| column.ordinal + 1),
+            name: "*".to_owned(),
+            sources: BTreeSet::new(),
+            control: reader.column_names(&output.rows),
+            transformation: Transformation::Transformation,
+            opaque: true,
+        });
+    }
+    projection
 }
 
 /// What a statement changed for the ones after it.

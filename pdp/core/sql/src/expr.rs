@@ -4,8 +4,8 @@ use icegate_pdp_model::{Nature, ObjectName as Name, Transformation};
 use sqlparser::ast::{
     AccessExpr, Array, CaseWhen, DictionaryField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
     FunctionArgumentList, FunctionArguments, Ident, Interval, JsonPathElem, LambdaFunction, ListAggOnOverflow,
-    ObjectName, OneOrManyWithParens, OrderByExpr, Query, Subscript, TypedString, UnaryOperator, Value, WindowFrame,
-    WindowFrameBound, WindowSpec, WindowType,
+    ObjectName, ObjectNamePart, OneOrManyWithParens, OrderByExpr, Query, Subscript, TypedString, UnaryOperator, Value,
+    WindowFrame, WindowFrameBound, WindowSpec, WindowType,
 };
 
 use crate::{
@@ -92,7 +92,10 @@ impl Reader<'_, '_> {
                 let characters = trim_characters.iter().flatten();
                 self.all(std::iter::once(&**expr).chain(trim_what.as_deref()).chain(characters), scope, ctes)
             }
-            Expr::Value(value) => self.value(&value.value),
+            Expr::Value(value) => match position(&value.value) {
+                Some(digits) => self.positioned(digits, &[], scope),
+                None => self.value(&value.value),
+            },
             Expr::TypedString(TypedString { data_type: _, value, uses_odbc_syntax }) => {
                 absent(*uses_odbc_syntax, "ODBC escapes")?;
                 self.value(&value.value)
@@ -146,6 +149,10 @@ impl Reader<'_, '_> {
             }
             Expr::Convert { .. } => stop("CONVERT is not understood"),
             Expr::Overlay { .. } => stop("OVERLAY is not understood"),
+            // The value of the same expression in the row the hierarchy started from.
+            Expr::Prefixed { prefix, value } if prefix.value.eq_ignore_ascii_case("connect_by_root") => {
+                self.all([&**value], scope, ctes)
+            }
             Expr::Prefixed { .. } => stop("a prefixed literal is not understood"),
             Expr::Struct { .. } => stop("STRUCT is not understood"),
             Expr::Map(_) => stop("MAP is not understood"),
@@ -181,7 +188,10 @@ impl Reader<'_, '_> {
 
     /// A subquery as one value: its columns, decided by its rows.
     fn subquery(&mut self, query: &Query, scope: &Scope<'_>, ctes: &Ctes) -> Read<Lineage> {
-        let output = self.query(query, Some(scope), ctes)?;
+        let in_match = std::mem::take(&mut self.in_match);
+        let output = self.query(query, Some(scope), ctes);
+        self.in_match = in_match;
+        let output = output?;
         let mut lineage = Lineage { control: output.rows, ..Lineage::none() };
         for column in output.columns {
             lineage.add(column.lineage);
@@ -259,6 +269,16 @@ impl Reader<'_, '_> {
             function;
         absent(*uses_odbc_syntax, "ODBC escapes")?;
         absent(!matches!(parameters, FunctionArguments::None), "a function with two lists of arguments")?;
+        if let ([ObjectNamePart::Identifier(word)], FunctionArguments::List(list)) = (name.0.as_slice(), args)
+            && names::is_identifier(word)
+            && list.clauses.is_empty()
+            && (within_group.is_empty() && filter.is_none() && over.is_none())
+            && let Some(parts) = names::constant(&list.args)
+        {
+            let idents: Vec<Ident> =
+                parts.into_iter().map(|part| Ident::with_quote('"', part.replace('"', "\"\""))).collect();
+            return Ok(self.column(&idents.iter().collect::<Vec<_>>(), scope)?.computed());
+        }
         let builtin = self.called(name);
         let mut lineage = Lineage::none();
         match args {
@@ -297,8 +317,16 @@ impl Reader<'_, '_> {
             self.miss("function", name);
             return None;
         };
+        // `LIKE ALL (…)` and `LIKE ANY (…)`: a reserved word, so never a function.
+        let bare = names::idents(name).is_some_and(|idents| idents.iter().all(|ident| ident.quote_style.is_none()));
+        if let [word] = parts.as_slice()
+            && bare
+            && matches!(word.as_str(), "ALL" | "ANY")
+        {
+            return None;
+        }
         if let [single] = parts.as_slice()
-            && functions::is_builtin(single)
+            && (functions::is_builtin(single) || bare && self.in_match && functions::is_of_match(single))
         {
             self.functions.insert(single.clone());
             return Some(single.clone());
@@ -429,6 +457,21 @@ impl Reader<'_, '_> {
         }
         Ok(lineage)
     }
+}
+
+/// `$2` is a column by its place.
+fn position(value: &Value) -> Option<&str> {
+    match value {
+        Value::Placeholder(text) => place(text),
+        _ => None,
+    }
+}
+
+/// The digits of `$2`.
+pub(crate) fn place(text: &str) -> Option<&str> {
+    let digits = text.strip_prefix('$')?;
+    (!digits.is_empty() && !digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .then_some(digits)
 }
 
 /// `?` and `:1` stand for values the driver sends along; `$x` and `:x` do not.

@@ -58,6 +58,17 @@ pub(crate) fn split(sql: &str) -> Result<Vec<Piece<'_>>, String> {
     }
 }
 
+/// One statement again, in other words of the same length.
+pub(crate) fn again<'a>(text: &'a str, piece: &Piece<'_>) -> Option<Piece<'a>> {
+    let mut pieces = split(text).ok()?;
+    let mut again = pieces.pop().filter(|_| pieces.is_empty() && text.len() == piece.text.len())?;
+    again.start += piece.start;
+    for token in &mut again.tokens {
+        token.start += piece.start;
+    }
+    Some(again)
+}
+
 /// The tokens of a text that is one statement or part of one.
 pub(crate) fn tokens(text: &str) -> Result<Vec<Token<'_>>, String> {
     let mut cursor = Cursor { text, at: 0, path: None };

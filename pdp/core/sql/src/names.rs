@@ -1,7 +1,9 @@
 //! Identifiers to normalised names, completed from the session.
 
 use icegate_pdp_model::{ObjectName, RelationName, SessionContext};
-use sqlparser::ast::{self, Ident, ObjectNamePart};
+use sqlparser::ast::{self, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectNamePart, ObjectNamePartFunction, Value};
+
+use crate::gate::{self, TokenKind};
 
 /// The name an identifier means, or `None` when it is not a name: a literal, a variable, a stage.
 pub(crate) fn fold(ident: &Ident) -> Option<String> {
@@ -30,8 +32,11 @@ pub(crate) fn idents(name: &ast::ObjectName) -> Option<Vec<&Ident>> {
         .collect()
 }
 
-/// Folded parts; in `db..t` the empty schema is `PUBLIC`.
+/// Folded parts; in `db..t` the empty schema is `PUBLIC`. `IDENTIFIER` of a constant is the name in the constant.
 pub(crate) fn parts(name: &ast::ObjectName) -> Option<Vec<String>> {
+    if let [ObjectNamePart::Function(ObjectNamePartFunction { name, args })] = name.0.as_slice() {
+        return if is_identifier(name) { constant(args) } else { None };
+    }
     let idents = idents(name)?;
     let len = idents.len();
     idents
@@ -44,6 +49,53 @@ pub(crate) fn parts(name: &ast::ObjectName) -> Option<Vec<String>> {
             folded => folded,
         })
         .collect()
+}
+
+/// The word that makes a name of a text.
+pub(crate) fn is_identifier(word: &Ident) -> bool {
+    word.quote_style.is_none() && word.value.eq_ignore_ascii_case("identifier")
+}
+
+/// The name that one constant argument holds.
+pub(crate) fn constant(args: &[FunctionArg]) -> Option<Vec<String>> {
+    match args {
+        [FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value)))] => match &value.value {
+            Value::SingleQuotedString(text) => dotted(text),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// A name written in a text: words and quoted names between dots, nothing else. What an escape could change is no name.
+fn dotted(text: &str) -> Option<Vec<String>> {
+    if text.contains(['\\', '\'']) {
+        return None;
+    }
+    let tokens = gate::tokens(text).ok()?;
+    if tokens.iter().map(|token| token.text.len()).sum::<usize>() != text.len() {
+        return None;
+    }
+    let mut parts = Vec::new();
+    let mut due = true;
+    for token in &tokens {
+        match (token.kind, due) {
+            (TokenKind::Word, true) if is_word(token.text) => parts.push(token.text.to_ascii_uppercase()),
+            (TokenKind::Quoted, true) => {
+                let inner = token.text.strip_prefix('"').and_then(|text| text.strip_suffix('"'))?;
+                parts.push(inner.replace("\"\"", "\""));
+            }
+            (TokenKind::Symbol, false) if token.text == "." => {}
+            (TokenKind::Symbol, true) if token.text == "." && parts.len() == 1 => {
+                parts.push("PUBLIC".to_owned());
+                continue;
+            }
+            _ => return None,
+        }
+        due = !due;
+    }
+    let empty_schema = text.contains("..");
+    (!due && parts.len() <= 3 && (!empty_schema || parts.len() == 3)).then_some(parts)
 }
 
 /// A full relation name, completed from the session.

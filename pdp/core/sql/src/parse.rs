@@ -30,6 +30,60 @@ pub(crate) fn parse(piece: &Piece<'_>, depth_max: usize) -> Result<Statement, Un
     Ok(statement)
 }
 
+/// Words before JOIN behind which DIRECTED only fixes the order of the work.
+const JOIN_KINDS: [&str; 6] = ["CROSS", "FULL", "INNER", "LEFT", "OUTER", "RIGHT"];
+
+/// The brackets behind `::ARRAY`, `::MAP` and `::OBJECT`, by place among the tokens: they hold types and names of
+/// fields, never a value.
+fn structure(piece: &Piece<'_>, at: usize) -> Option<Range<usize>> {
+    let text = |at: usize| piece.tokens.get(at).map(|token| token.text);
+    let structured = |word: &str| ["ARRAY", "MAP", "OBJECT"].iter().any(|it| word.eq_ignore_ascii_case(it));
+    let cast = text(at.checked_sub(1)?)? == ":" && text(at.checked_sub(2)?)? == ":";
+    if !cast || !structured(text(at)?) || text(at + 1)? != "(" {
+        return None;
+    }
+    let mut depth = 0_usize;
+    for (end, token) in piece.tokens.iter().enumerate().skip(at + 1) {
+        match (token.kind, token.text) {
+            (TokenKind::Symbol, "(") => depth += 1,
+            (TokenKind::Symbol, ")") if depth == 1 => return Some(at + 1..end + 1),
+            (TokenKind::Symbol, ")") => depth -= 1,
+            // A query there is no type, whatever becomes of it.
+            (TokenKind::Word, word) if word.eq_ignore_ascii_case("select") => return None,
+            (TokenKind::Symbol, ",") | (TokenKind::Word | TokenKind::Quoted | TokenKind::Number, _) => {}
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// The statement with blanks for words the parser does not know and that only say how to join, how to print a plan or
+/// what a structure is made of: every other byte keeps its place. `None` when there are none.
+pub(crate) fn without_manner(piece: &Piece<'_>) -> Option<String> {
+    let word = |at: usize, wanted: &[&str]| {
+        piece.tokens.get(at).is_some_and(|token| {
+            token.kind == TokenKind::Word && wanted.iter().any(|wanted| token.text.eq_ignore_ascii_case(wanted))
+        })
+    };
+    let explains = word(0, &["EXPLAIN"]) && word(1, &["USING"]) && word(2, &["JSON", "TABULAR", "TEXT"]);
+    let mut text = None;
+    let mut types = 0..0;
+    for (at, token) in piece.tokens.iter().enumerate() {
+        let directed = word(at, &["DIRECTED"])
+            && word(at + 1, &["JOIN"])
+            && at.checked_sub(1).is_some_and(|before| word(before, &JOIN_KINDS));
+        if let Some(parameters) = structure(piece, at) {
+            types = parameters;
+        }
+        if types.contains(&at) || directed || explains && (at == 1 || at == 2) {
+            let from = token.start.checked_sub(piece.start)?;
+            let text = text.get_or_insert_with(|| piece.text.to_owned());
+            text.replace_range(from..from + token.text.len(), &" ".repeat(token.text.len()));
+        }
+    }
+    text
+}
+
 /// Parses without the proof: for text that was proven or is ours.
 pub(crate) fn parse_text(text: &str, depth_max: usize) -> Result<Vec<Statement>, Unparsed> {
     // INVARIANT: literals stay as written, so that printing the tree reads back as the same tree.
@@ -122,6 +176,11 @@ impl<'a> Places<'a> {
         let text = self.text.get(from..to)?;
         // INVARIANT: what is cut is what was read; a span that lies is no span.
         (text == ident.to_string()).then_some(self.start + from..self.start + to)
+    }
+
+    /// The statement's text from a byte of the whole text on.
+    pub(crate) fn after(&self, byte: usize) -> Option<&'a str> {
+        self.text.get(byte.checked_sub(self.start)?..)
     }
 
     fn byte(&self, place: Location) -> Option<usize> {

@@ -2,15 +2,16 @@
 
 pub(crate) mod from;
 mod projection;
+mod reshape;
 
 pub(crate) use from::describe;
 
 use std::sync::Arc;
 
 use sqlparser::ast::{
-    ConnectByKind, Cte, Distinct, Expr, Fetch, GroupByExpr, GroupByWithModifier, LimitClause, NamedWindowExpr, Offset,
-    OrderBy, OrderByExpr, OrderByKind, OrderByOptions, OrderBySort, Query, Select, SelectFlavor, SetExpr, SetOperator,
-    SetQuantifier, TableAlias, Top, TopQuantity, Value, Values, With,
+    ConnectByKind, Cte, Distinct, Expr, Fetch, GroupByExpr, GroupByWithModifier, Ident, LimitClause, NamedWindowExpr,
+    ObjectName, Offset, OrderBy, OrderByExpr, OrderByKind, OrderByOptions, OrderBySort, Query, Select, SelectFlavor,
+    SetExpr, SetOperator, SetQuantifier, TableAlias, Top, TopQuantity, Value, Values, With,
 };
 
 use crate::{
@@ -62,12 +63,12 @@ impl Reader<'_, '_> {
             absent(from.is_some(), "FROM after a common table expression")?;
             let Some(name) = names::fold(&alias.name) else { return stop("a common table expression without a name") };
             let mut output = match &*query.body {
-                SetExpr::SetOperation { left, op: SetOperator::Union, set_quantifier, right } if *recursive => {
-                    let plain = query.with.is_none() && query.order_by.is_none() && query.limit_clause.is_none();
-                    absent(
-                        !plain || query.fetch.is_some(),
-                        "a recursive common table expression with WITH, ORDER or LIMIT",
-                    )?;
+                SetExpr::SetOperation { left, op: SetOperator::Union, set_quantifier, right }
+                    if *recursive
+                        || matches!(set_quantifier, SetQuantifier::All)
+                            && self.may_mean_itself(&name, query, &ctes) =>
+                {
+                    absent(!is_plain(query), "a recursive common table expression with WITH, ORDER or LIMIT")?;
                     self.recursive(&name, alias, left, *set_quantifier, right, outer, &ctes)?
                 }
                 _ => self.query(query, outer, &ctes)?,
@@ -76,6 +77,15 @@ impl Reader<'_, '_> {
             ctes.push(name, Arc::new(output));
         }
         Ok(ctes)
+    }
+
+    /// Without the word RECURSIVE an expression may still mean itself, unless its name means something else already.
+    fn may_mean_itself(&self, name: &str, query: &Query, ctes: &Ctes) -> bool {
+        let single = ObjectName::from(vec![Ident::with_quote('"', name.replace('"', "\"\""))]);
+        let relation = names::relation(&single, &self.session);
+        let taken =
+            relation.is_some_and(|full| self.request.made(&full).is_some() || self.catalog.relation(&full).is_some());
+        is_plain(query) && !taken && ctes.get(name).is_none()
     }
 
     /// The anchor first; its columns are what the other half sees under the expression's own name.
@@ -94,9 +104,15 @@ impl Reader<'_, '_> {
         let mut seen = anchor.clone();
         alias_output(&mut seen, alias)?;
         let mut inner = ctes.clone();
-        inner.push(name.to_owned(), Arc::new(seen));
+        let seen = Arc::new(seen);
+        let address = Arc::as_ptr(&seen).addr();
+        inner.push(name.to_owned(), seen);
+        self.ctes_read.remove(&address);
         let step = self.body(right, outer, &inner, None)?;
         let mut output = united(anchor, SetOperator::Union, quantifier, step)?;
+        if !self.ctes_read.contains(&address) {
+            return Ok(output);
+        }
         // A value may move from column to column in later rounds: each column may hold what any holds.
         let mut any = Lineage::none();
         for column in &output.columns {
@@ -218,6 +234,9 @@ impl Reader<'_, '_> {
         absent(!matches!(flavor, SelectFlavor::Standard), "FROM before SELECT")?;
 
         let mut scope = Scope::inside(outer);
+        if !connect_by.is_empty() {
+            scope.aliases.extend(HIERARCHY_WORDS.map(|word| (word.to_owned(), Lineage::none())));
+        }
         let mut rows = Columns::new();
         self.from(from, selection.is_some(), &mut scope, ctes, &mut rows)?;
         let mut output = self.projection(projection, &mut scope, ctes)?;
@@ -352,6 +371,14 @@ impl Reader<'_, '_> {
             }
             return Ok(());
         }
+        // `ORDER BY ALL`: a reserved word, so never a column.
+        if let Expr::Identifier(word) = expr
+            && word.quote_style.is_none()
+            && word.value.eq_ignore_ascii_case("all")
+        {
+            decide_by_outputs(output, rows);
+            return Ok(());
+        }
         decide_rows(rows, self.expr(expr, scope, ctes)?);
         Ok(())
     }
@@ -369,6 +396,14 @@ impl Reader<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// Columns that CONNECT BY adds.
+const HIERARCHY_WORDS: [&str; 3] = ["LEVEL", "CONNECT_BY_ISLEAF", "CONNECT_BY_ISCYCLE"];
+
+/// Nothing but its body.
+fn is_plain(query: &Query) -> bool {
+    query.with.is_none() && query.order_by.is_none() && query.limit_clause.is_none() && query.fetch.is_none()
 }
 
 /// Gives a common table expression's columns their listed names.
@@ -402,14 +437,17 @@ fn decide_by_outputs(output: &Output, rows: &mut Columns) {
 
 /// The result of a set operation: columns by position; all but UNION ALL compare every column.
 fn united(mut left: Output, op: SetOperator, quantifier: SetQuantifier, right: Output) -> Read<Output> {
-    let all = match quantifier {
-        SetQuantifier::All => true,
-        SetQuantifier::Distinct | SetQuantifier::None => false,
-        SetQuantifier::ByName | SetQuantifier::AllByName | SetQuantifier::DistinctByName => {
-            return stop("a set operation BY NAME is not understood");
-        }
+    let (all, by_name) = match quantifier {
+        SetQuantifier::All => (true, false),
+        SetQuantifier::Distinct | SetQuantifier::None => (false, false),
+        SetQuantifier::AllByName => (true, true),
+        SetQuantifier::ByName | SetQuantifier::DistinctByName => (false, true),
     };
-    if left.columns.len() != right.columns.len() && !left.open && !right.open {
+    if by_name {
+        let union = matches!(op, SetOperator::Union);
+        absent(!union || left.open || right.open, "this set operation BY NAME")?;
+    }
+    if !by_name && left.columns.len() != right.columns.len() && !left.open && !right.open {
         return stop("the sides of a set operation have different numbers of columns");
     }
     let values_from_right = match op {
@@ -424,7 +462,14 @@ fn united(mut left: Output, op: SetOperator, quantifier: SetQuantifier, right: O
     }
     merge(&mut left.rows, right.rows);
     left.open |= right.open;
-    if values_from_right {
+    if by_name {
+        for other in right.columns {
+            match left.columns.iter_mut().find(|column| column.name == other.name) {
+                Some(column) => column.lineage.add(other.lineage),
+                None => left.columns.push(other),
+            }
+        }
+    } else if values_from_right {
         for (column, other) in left.columns.iter_mut().zip(right.columns) {
             column.lineage.add(other.lineage);
         }

@@ -137,7 +137,7 @@ pub(crate) struct Known<'a> {
 pub(crate) enum Role {
     /// Rows are read; it can be replaced by a query.
     Source,
-    /// Rows are read whole, and only a name can stand there, but a query in parentheses may.
+    /// Rows are read where a query in parentheses may stand, but without an alias of its own.
     Unload,
     /// Rows are copied whole, and only a name can stand there.
     Clone,
@@ -161,10 +161,14 @@ pub(crate) struct Site {
     pub(crate) aliased: bool,
     /// Time travel, sampling: they belong to the table itself.
     pub(crate) qualified: Option<&'static str>,
+    /// Where those words end that stand right behind the name and can move with it.
+    pub(crate) clause_end: Option<usize>,
     /// Bytes to cut from `schema.t.c` once `t` is an alias; `None` in it: the place was not sure.
     pub(crate) prefixes: Vec<Option<Range<usize>>>,
     /// Another relation of the same scope has the same last name.
     pub(crate) contested: bool,
+    /// Some of its columns are meant by their place.
+    pub(crate) by_place: bool,
 }
 
 /// A relation made earlier in the same request.
@@ -223,6 +227,10 @@ pub(crate) struct Reader<'a, 'r> {
     pub(crate) expanding: Vec<RelationName>,
     /// Columns whose values were read from relations made earlier in the request.
     pub(crate) through_made: Columns,
+    /// Inside `MATCH_RECOGNIZE`, which has functions of its own.
+    pub(crate) in_match: bool,
+    /// Common table expressions read so far, by address.
+    pub(crate) ctes_read: BTreeSet<usize>,
 }
 
 impl<'a, 'r> Reader<'a, 'r> {
@@ -250,6 +258,8 @@ impl<'a, 'r> Reader<'a, 'r> {
             cross_join: false,
             expanding: Vec::new(),
             through_made: Columns::new(),
+            in_match: false,
+            ctes_read: BTreeSet::new(),
         }
     }
 
@@ -341,8 +351,10 @@ impl<'a, 'r> Reader<'a, 'r> {
             last,
             aliased,
             qualified: None,
+            clause_end: None,
             prefixes: Vec::new(),
             contested: false,
+            by_place: false,
         });
         self.sites.len() - 1
     }

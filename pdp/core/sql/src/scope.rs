@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use icegate_pdp_model::{Effect, ObjectKind, ObjectName};
 use sqlparser::ast::{Ident, TableAlias};
 
 use crate::{
+    expr::place,
     names,
     reader::{Columns, Lineage, Output, Read, Reader, absent, merge, stop},
 };
@@ -92,12 +94,35 @@ impl Reader<'_, '_> {
         if let Some(lineage) = self.find_column(idents, scope)? {
             return Ok(lineage);
         }
+        if self.sequence(idents) {
+            return Ok(Lineage::none());
+        }
         self.miss("column", print(idents));
         Ok(Lineage::opaque())
     }
 
+    /// `seq.NEXTVAL`: the next number of a sequence, which moves on.
+    fn sequence(&mut self, idents: &[&Ident]) -> bool {
+        let Some((last, name)) = idents.split_last() else { return false };
+        let next = last.quote_style.is_none() && last.value.eq_ignore_ascii_case("nextval");
+        let full = fold_all(name)
+            .filter(|parts| next && !parts.is_empty())
+            .and_then(|parts| names::complete_in_schema(parts, &self.session));
+        if let Some(full) = full {
+            self.touch(ObjectKind::Sequence, ObjectName::new(full), Effect::Use);
+            return true;
+        }
+        false
+    }
+
     /// The column a name means, or `None` when there is none.
     pub(crate) fn find_column(&mut self, idents: &[&Ident], scope: &Scope<'_>) -> Read<Option<Lineage>> {
+        if let Some((last, qualifier)) = idents.split_last()
+            && last.quote_style.is_none()
+            && let Some(digits) = place(&last.value)
+        {
+            return Ok(Some(self.positioned(digits, qualifier, scope)?));
+        }
         let Some(parts) = fold_all(idents) else {
             if let Some(odd) = idents.iter().find(|ident| names::fold(ident).is_none()) {
                 let what = if odd.value.starts_with('$') { "variable or position" } else { "name" };
@@ -123,6 +148,34 @@ impl Reader<'_, '_> {
             return Ok(Some(Lineage::none()));
         }
         Ok(None)
+    }
+
+    /// `$2` or `t.$2`: the second column of the only relation, or of the one it names. Columns up to it keep their places.
+    pub(crate) fn positioned(&mut self, digits: &str, qualifier: &[&Ident], scope: &Scope<'_>) -> Read<Lineage> {
+        let Some(parts) = fold_all(qualifier) else { return stop("a qualifier that is not a name is not understood") };
+        let mut at = Some(scope);
+        while let Some(scope) = at {
+            let mut fitting = scope.visible.iter().filter(|visible| visible.qualifier.ends_with(&parts));
+            let only = fitting.next().filter(|_| fitting.next().is_none());
+            let column = digits.parse::<usize>().ok().and_then(|n| n.checked_sub(1));
+            if let (Some(visible), Some(column)) = (only, column)
+                && !visible.open
+                && let Some(found) = visible.columns.get(column)
+            {
+                self.by_place(visible.site);
+                for before in visible.columns.iter().take(column) {
+                    self.keep(before, visible.site);
+                }
+                if !qualifier.is_empty() {
+                    let idents: Vec<&Ident> = qualifier.iter().copied().chain(qualifier.last().copied()).collect();
+                    self.note_prefix(visible.site, &idents, 1);
+                }
+                return Ok(self.origin(&found.origin, visible.site));
+            }
+            at = if qualifier.is_empty() || only.is_some() { None } else { scope.parent };
+        }
+        self.miss("variable or position", format_args!("${digits}"));
+        Ok(Lineage::opaque())
     }
 
     /// Every relation and alias that has the name counts: which of them Snowflake prefers does not matter then.
@@ -192,6 +245,12 @@ impl Reader<'_, '_> {
         }
     }
 
+    fn by_place(&mut self, site: Option<usize>) {
+        if let Some(site) = site.and_then(|site| self.sites.get_mut(site)) {
+            site.by_place = true;
+        }
+    }
+
     /// Marks a column of a site as needed by name only.
     pub(crate) fn keep(&mut self, column: &VisibleColumn, site: Option<usize>) {
         if let (Origin::Catalogued { column, .. }, Some(site)) =
@@ -221,7 +280,8 @@ impl Reader<'_, '_> {
                 .collect(),
             site: None,
             open: output.open,
-            silent: false,
+            // What a query around this one has under a name is not taken for a column that is not listed here.
+            silent: output.open,
         };
         self.rename(&mut visible, alias)?;
         Ok(visible)
@@ -242,6 +302,7 @@ impl Reader<'_, '_> {
         if columns.len() > visible.columns.len() && !visible.open {
             return stop("an alias lists more columns than there are");
         }
+        self.by_place(visible.site);
         for column in &visible.columns {
             self.keep(column, visible.site);
         }

@@ -160,3 +160,13 @@ fn masking() {
 fn attacks() {
     check("attacks.yaml", include_str!("cases/attacks.yaml"));
 }
+
+#[test]
+fn shapes() {
+    check("shapes.yaml", include_str!("cases/shapes.yaml"));
+}
+
+#[test]
+fn shapes_masked() {
+    check("shapes_masked.yaml", include_str!("cases/shapes_masked.yaml"));
+}

@@ -130,6 +130,21 @@ const TEXTS: &[&[&str]] = &[
     &["CREATE", "TABLE", "x", "AS", "SELECT", "ssn", "FROM", "customers", "c", ";", "SELECT", "*", "FROM", "x"],
 ];
 
+/// Texts with less common shapes, with a blank between tokens. Masks have a place in each.
+const SHAPES: &[&str] = &[
+    "SELECT t . $3 , t . $1 FROM public . customers t WHERE t . $2 LIKE 'a%'",
+    "SELECT p . n FROM ( SELECT country , name AS n , ssn FROM customers ) PIVOT ( MAX ( ssn ) FOR country IN ( 'DE' , 'FR' ) ) AS p",
+    "SELECT v FROM customers UNPIVOT ( v FOR k IN ( ssn , email ) ) u WHERE k = 'SSN'",
+    "SELECT email FROM customers AT ( OFFSET => - 60 ) WHERE ssn = '1'",
+    "SELECT c . email FROM public . customers BEFORE ( STATEMENT => 'a)b' ) AS c SAMPLE ( 10 )",
+    "SELECT customers . email FROM customers TABLESAMPLE BERNOULLI ( 10 ) SEED ( 3 ) ORDER BY ALL",
+    "SELECT email FROM customers UNION ALL BY NAME SELECT ssn , name AS email FROM customers",
+    "WITH r AS ( SELECT id , ssn FROM customers UNION ALL SELECT r . id , r . ssn FROM r ) SELECT ssn FROM r",
+    "INSERT ALL WHEN s LIKE '1%' THEN INTO orders ( note ) VALUES ( s ) ELSE INTO raw . facts ( odd ) VALUES ( $1 ) SELECT ssn AS s FROM customers",
+    "SELECT IDENTIFIER ( 'ssn' ) AS x , raw . s . nextval FROM customers",
+    "SELECT CONNECT_BY_ROOT ssn AS x FROM customers START WITH id = 1 CONNECT BY PRIOR id = balance",
+];
+
 /// Texts told by their heads, with a blank between tokens.
 const HEADS: &[&str] = &[
     "ALTER DATABASE IF EXISTS sales SWAP WITH other",
@@ -177,101 +192,119 @@ fn written(tokens: &[&str], blanks: &[usize], cases: &[bool]) -> String {
     text
 }
 
+/// Words a text can be made of.
+const WORDS: &[&str] = &[
+    "SELECT",
+    "FROM",
+    "WHERE",
+    "customers",
+    "c",
+    "ssn",
+    "email",
+    "*",
+    ",",
+    "(",
+    ")",
+    ".",
+    ";",
+    "'x'",
+    "\"",
+    "$$",
+    "$1",
+    "@s",
+    "JOIN",
+    "ON",
+    "USING",
+    "NATURAL",
+    "LEFT",
+    "WITH",
+    "AS",
+    "UNION",
+    "ALL",
+    "GROUP",
+    "BY",
+    "ORDER",
+    "1",
+    "=",
+    "AND",
+    "NOT",
+    "INSERT",
+    "INTO",
+    "VALUES",
+    "UPDATE",
+    "SET",
+    "DELETE",
+    "MERGE",
+    "WHEN",
+    "MATCHED",
+    "THEN",
+    "CREATE",
+    "TABLE",
+    "VIEW",
+    "COPY",
+    "'s3://b'",
+    "CLONE",
+    "LATERAL",
+    "FLATTEN",
+    "input",
+    "=>",
+    "::",
+    ":",
+    "[",
+    "]",
+    "{",
+    "}",
+    "--",
+    "/*",
+    "*/",
+    "\n",
+    "é",
+    "\u{200b}",
+    "\\",
+    "`",
+    "#",
+    "v_cust",
+    "EXCLUDE",
+    "REPLACE",
+    "ILIKE",
+    "OVER",
+    "CASE",
+    "END",
+    "BEGIN",
+    "USE",
+    "SHOW",
+    "GRANT",
+    "TO",
+    "ROLE",
+    "IDENTIFIER",
+    "?",
+    "AT",
+    "SAMPLE",
+    "PIVOT",
+    "UNPIVOT",
+    "FOR",
+    "ANY",
+    "NAME",
+    "MATCH_RECOGNIZE",
+    "PATTERN",
+    "DEFINE",
+    "MEASURES",
+    "FIRST",
+    "ELSE",
+    "$3",
+    "'customers'",
+    "CONNECT",
+    "PRIOR",
+    "NEXTVAL",
+    "VALUES",
+    "RECURSIVE",
+    "EXISTS",
+    "IN",
+    "LIMIT",
+];
+
 fn soup() -> impl Strategy<Value = String> {
-    let word = prop::sample::select(vec![
-        "SELECT",
-        "FROM",
-        "WHERE",
-        "customers",
-        "c",
-        "ssn",
-        "email",
-        "*",
-        ",",
-        "(",
-        ")",
-        ".",
-        ";",
-        "'x'",
-        "\"",
-        "$$",
-        "$1",
-        "@s",
-        "JOIN",
-        "ON",
-        "USING",
-        "NATURAL",
-        "LEFT",
-        "WITH",
-        "AS",
-        "UNION",
-        "ALL",
-        "GROUP",
-        "BY",
-        "ORDER",
-        "1",
-        "=",
-        "AND",
-        "NOT",
-        "INSERT",
-        "INTO",
-        "VALUES",
-        "UPDATE",
-        "SET",
-        "DELETE",
-        "MERGE",
-        "WHEN",
-        "MATCHED",
-        "THEN",
-        "CREATE",
-        "TABLE",
-        "VIEW",
-        "COPY",
-        "'s3://b'",
-        "CLONE",
-        "LATERAL",
-        "FLATTEN",
-        "input",
-        "=>",
-        "::",
-        ":",
-        "[",
-        "]",
-        "{",
-        "}",
-        "--",
-        "/*",
-        "*/",
-        "\n",
-        "é",
-        "\u{200b}",
-        "\\",
-        "`",
-        "#",
-        "v_cust",
-        "EXCLUDE",
-        "REPLACE",
-        "ILIKE",
-        "OVER",
-        "CASE",
-        "END",
-        "BEGIN",
-        "USE",
-        "SHOW",
-        "GRANT",
-        "TO",
-        "ROLE",
-        "IDENTIFIER",
-        "?",
-        "AT",
-        "SAMPLE",
-        "PIVOT",
-        "VALUES",
-        "RECURSIVE",
-        "EXISTS",
-        "IN",
-        "LIMIT",
-    ]);
+    let word = prop::sample::select(WORDS);
     prop::collection::vec(word, 0..40).prop_map(|words| words.join(" "))
 }
 
@@ -358,6 +391,25 @@ proptest! {
     }
 
     #[test]
+    fn shapes_do_not_depend_on_writing(
+        which in 0..SHAPES.len(),
+        blanks in prop::collection::vec(0..BLANKS.len(), 1..20),
+        cases in prop::collection::vec(any::<bool>(), 1..20),
+        more in soup(),
+    ) {
+        let plain = analyze(SHAPES[which], &session(), catalog(), &Limits::default()).unwrap();
+        let tokens: Vec<&str> = SHAPES[which].split(' ').collect();
+        let other = written(&tokens, &blanks, &cases);
+        let analyzed = analyze(&other, &session(), catalog(), &Limits::default()).unwrap();
+        prop_assert!(plain.statements.iter().all(|it| it.level == Level::Understood && it.unresolved.is_empty()));
+        prop_assert_eq!(meaning(&plain.statements), meaning(&analyzed.statements), "{}", other);
+        let masked = analyzed.rewrite(&all_masked(), "");
+        prop_assert!(masked.as_ref().is_ok_and(|text| *text != other), "{}: {:?}", other, masked);
+        calm(&format!("{other} {more}"), catalog());
+        calm(&format!("{} {more}", tokens[..tokens.len() / 2].join(" ")), catalog());
+    }
+
+    #[test]
     fn a_masked_column_is_never_bare(
         columns in prop::sample::subsequence(vec!["id", "email", "ssn", "card", "dob", "name", "phone", "country"], 1..8),
         masked in prop::sample::subsequence(vec!["EMAIL", "SSN", "CARD", "NAME", "PHONE"], 0..5),
@@ -440,6 +492,15 @@ fn facts_are_told() {
     assert!(!facts("delete from orders").has_where);
     assert!(facts("update orders set note = 'x' where id = 1").has_where);
     assert!(!facts("select id from (select id from orders where id = 1)").has_where);
+    let pivot = facts("select * from orders pivot(sum(amount) for status in ('a')) p, employees limit 4");
+    assert!(pivot.cross_join && !pivot.has_where);
+    assert_eq!((pivot.limit, pivot.relations), (Some(4), 2));
+    assert!(pivot.functions.contains("SUM"));
+    let several = facts("insert all into orders (id) into events (id) select id from customers where id = 1 limit 2");
+    assert!(several.has_where && !several.cross_join);
+    assert_eq!((several.limit, several.relations), (Some(2), 1));
+    assert!(facts("select 1 from identifier('orders'), table('customers')").cross_join);
+    assert!(!facts("select 1 from customers c, orders o where c.$1 = o.$2").cross_join);
 }
 
 #[test]

@@ -1,14 +1,17 @@
 //! FROM: relations, joins, table functions.
 
+use std::sync::Arc;
+
 use icegate_pdp_model::{Effect, ObjectKind};
 use sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Join, JoinConstraint, JoinOperator, ObjectName,
-    TableAlias, TableFactor, TableFunctionArgs, TableSample, TableSampleKind, TableSampleQuantity, TableVersion,
-    TableWithJoins,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Join, JoinConstraint, JoinOperator,
+    ObjectName, ObjectNamePart, ObjectNamePartFunction, TableAlias, TableFactor, TableFunctionArgs, TableSample,
+    TableSampleKind, TableSampleQuantity, TableVersion, TableWithJoins, Value,
 };
 
 use crate::{
-    names,
+    gate, names,
+    parse::Places,
     reader::{Columns, Lineage, Made, Output, OutputColumn, Read, Reader, Role, absent, merge, stop},
     scope::{Ctes, Origin, Scope, Visible, VisibleColumn, decide_rows},
 };
@@ -184,8 +187,17 @@ impl Reader<'_, '_> {
                 }
                 let site = self.table(name, alias.as_ref(), version.is_some(), scope, ctes, rows)?;
                 let qualified = self.qualified_read(version.as_ref(), sample.as_ref(), scope, ctes, rows)?;
+                // Behind an alias it samples what the alias stands for.
+                let outside = version.is_none() && matches!(sample, Some(TableSampleKind::AfterTableAlias(_)));
+                let changes = matches!(version, Some(TableVersion::Changes { .. }));
+                let places = self.places;
                 if let Some(site) = site.and_then(|site| self.sites.get_mut(site)) {
-                    site.qualified = qualified;
+                    let name_end = site.name.as_ref().map(|name| name.end);
+                    site.clause_end = match (qualified, places, name_end) {
+                        (Some(_), Some(places), Some(end)) if !changes => moving_clause(places, end),
+                        _ => None,
+                    };
+                    site.qualified = qualified.filter(|_| site.clause_end.is_none() && !outside);
                 }
                 Ok(())
             }
@@ -197,6 +209,16 @@ impl Reader<'_, '_> {
                 };
                 self.qualified_read(None, sample.as_ref(), scope, ctes, rows)?;
                 self.add_derived(&output, None, alias.as_ref(), scope, rows)
+            }
+            TableFactor::TableFunction { expr: Expr::Value(value), alias }
+                if matches!(value.value, Value::SingleQuotedString(_)) =>
+            {
+                // `TABLE('name')` is the relation of that name.
+                let arg = FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value.clone())));
+                let name = ObjectNamePartFunction { name: Ident::new("IDENTIFIER"), args: vec![arg] };
+                let name = ObjectName(vec![ObjectNamePart::Function(name)]);
+                self.table(&name, alias.as_ref(), false, scope, ctes, rows)?;
+                Ok(())
             }
             TableFactor::TableFunction { expr, alias } => {
                 let output = match expr {
@@ -221,14 +243,22 @@ impl Reader<'_, '_> {
                 absent(alias.is_some(), "an alias of joined relations")?;
                 self.joined(table_with_joins, scope, ctes, rows)
             }
-            TableFactor::Pivot { .. } => stop("PIVOT is not understood"),
-            TableFactor::Unpivot { .. } | TableFactor::UnpivotExpr { .. } => stop("UNPIVOT is not understood"),
-            TableFactor::MatchRecognize { .. } => stop("MATCH_RECOGNIZE is not understood"),
+            TableFactor::Pivot { .. } => self.pivot(factor, scope, ctes, rows),
+            TableFactor::Unpivot { .. } => self.unpivot(factor, scope, ctes, rows),
+            TableFactor::MatchRecognize { .. } => self.match_recognize(factor, scope, ctes, rows),
+            TableFactor::UnpivotExpr { .. } => stop("UNPIVOT of an expression is not understood"),
             TableFactor::UNNEST { .. } => stop("UNNEST is not understood"),
             TableFactor::JsonTable { .. } | TableFactor::OpenJsonTable { .. } => stop("JSON_TABLE is not understood"),
             TableFactor::XmlTable { .. } => stop("XMLTABLE is not understood"),
             TableFactor::SemanticView { .. } => stop("SEMANTIC_VIEW is not understood"),
         }
+    }
+
+    /// Time travel where no rows are read.
+    pub(crate) fn travelled(&mut self, version: Option<&TableVersion>) -> Read<()> {
+        let mut rows = Columns::new();
+        self.qualified_read(version, None, &Scope::default(), &Ctes::default(), &mut rows)?;
+        Ok(())
     }
 
     /// Time travel and sampling: what their arguments read, and the word for them.
@@ -298,6 +328,9 @@ impl Reader<'_, '_> {
             && !travels
             && let Some(output) = ctes.get(single)
         {
+            // Whether a computed name can mean a common table expression is not sure.
+            absent(names::idents(name).is_none(), "a computed name that a common table expression has too")?;
+            self.ctes_read.insert(Arc::as_ptr(&output).addr());
             self.add_derived(&output, Some(single.clone()), alias, scope, rows)?;
             return Ok(None);
         }
@@ -413,11 +446,51 @@ impl Reader<'_, '_> {
     }
 }
 
+/// Where the time travel and sampling end that stand right behind a name.
+fn moving_clause(places: &Places<'_>, name_end: usize) -> Option<usize> {
+    let rest = places.after(name_end)?;
+    let tokens = gate::tokens(rest).ok()?;
+    let mut end = None;
+    let mut at = 0;
+    while let Some(token) = tokens.get(at) {
+        let word = token.text.to_ascii_uppercase();
+        match word.as_str() {
+            "AT" | "BEFORE" | "SEED" | "REPEATABLE" => at += 1,
+            "SAMPLE" | "TABLESAMPLE" => {
+                at += 1;
+                let method = tokens.get(at).map(|token| token.text.to_ascii_uppercase());
+                at += usize::from(
+                    method.is_some_and(|method| matches!(method.as_str(), "BERNOULLI" | "SYSTEM" | "ROW" | "BLOCK")),
+                );
+            }
+            _ => break,
+        }
+        let mut depth = 0_usize;
+        loop {
+            let token = tokens.get(at)?;
+            match token.text {
+                "(" => depth += 1,
+                ")" => depth = depth.checked_sub(1)?,
+                _ if depth == 0 => return None,
+                _ => {}
+            }
+            at += 1;
+            if depth == 0 {
+                end = Some(name_end + token.start + token.text.len());
+                break;
+            }
+        }
+    }
+    end
+}
+
 fn is_lateral(factor: &TableFactor) -> bool {
     match factor {
         TableFactor::Derived { lateral, .. } => *lateral,
         TableFactor::Table { args, .. } => args.is_some(),
-        TableFactor::TableFunction { .. } | TableFactor::Function { .. } => true,
+        // `TABLE('name')` is a relation like any other.
+        TableFactor::TableFunction { expr, .. } => !matches!(expr, Expr::Value(_)),
+        TableFactor::Function { .. } => true,
         _ => false,
     }
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use icegate_pdp_model::{ColumnName, Effect, Kind, ObjectKind, ObjectName as Name, RelationKind, RelationName, Verb};
 use sqlparser::ast::{
     AlterColumnOperation, AlterSchema, AlterSchemaOperation, AlterTable, AlterTableOperation, ColumnDef, ColumnOption,
-    CommentObject, CreateTable, CreateTableLikeKind, CreateTableOptions, CreateView, Expr, HiveDistributionStyle,
-    ObjectName, ObjectType, Query, RenameTableNameKind, SchemaName, TableConstraint, ViewColumnDef,
+    ColumnOptions, CommentObject, CreateTable, CreateTableLikeKind, CreateTableOptions, CreateView, Expr,
+    HiveDistributionStyle, ObjectName, ObjectType, Query, RenameTableNameKind, SchemaName, TableConstraint,
+    ViewColumnDef,
 };
 
 use crate::{
@@ -41,7 +42,7 @@ impl Reader<'_, '_> {
             let (CreateTableLikeKind::Parenthesized(like) | CreateTableLikeKind::Plain(like)) = like;
             self.like(&like.name)
         } else if let Some(source) = &table.clone {
-            absent(table.version.is_some(), "CLONE of another time")?;
+            self.travelled(table.version.as_ref())?;
             draft.unmaskable = Some(Unrewritable::Copy);
             let visible = self.relation(source, None, Role::Clone)?;
             self.whole(&visible)
@@ -84,7 +85,11 @@ impl Reader<'_, '_> {
             _ => return stop("an option of CREATE VIEW is not understood"),
         }
         for ViewColumnDef { name: _, data_type: _, options } in columns {
-            absent(options.is_some(), "an option of a view's column")?;
+            let commented = options.as_ref().is_none_or(|options| {
+                let (ColumnOptions::CommaSeparated(list) | ColumnOptions::SpaceSeparated(list)) = options;
+                list.iter().all(|option| matches!(option, ColumnOption::Comment(_)))
+            });
+            absent(!commented, "an option of a view's column")?;
         }
         let output = self.query(query, None, &Ctes::default())?;
         let made = self.made_columns(&output, columns.iter().map(|column| names::fold(&column.name)));

@@ -2,9 +2,10 @@
 
 use icegate_pdp_model::{Effect, ObjectKind, RelationName, Verb};
 use sqlparser::ast::{
-    Assignment, AssignmentTarget, Delete, FromTable, Insert, Merge, MergeAction, MergeClause, MergeClauseKind,
-    MergeInsertExpr, MergeInsertKind, MergeUpdateExpr, MergeUpdateKind, ObjectName, TableAlias, TableFactor,
-    TableObject, TableWithJoins, Truncate, TruncateTableTarget, Update, UpdateTableFromKind,
+    Assignment, AssignmentTarget, Delete, Expr, FromTable, Insert, Merge, MergeAction, MergeClause, MergeClauseKind,
+    MergeInsertExpr, MergeInsertKind, MergeUpdateExpr, MergeUpdateKind, MultiTableInsertIntoClause,
+    MultiTableInsertValue, ObjectName, Query, TableAlias, TableFactor, TableObject, TableWithJoins, Truncate,
+    TruncateTableTarget, Update, UpdateTableFromKind,
 };
 
 use crate::{
@@ -44,11 +45,6 @@ impl Reader<'_, '_> {
             multi_table_when_clauses,
             multi_table_else_clause,
         } = insert;
-        let multi = multi_table_insert_type.is_some()
-            || !multi_table_into_clauses.is_empty()
-            || !multi_table_when_clauses.is_empty()
-            || multi_table_else_clause.is_some();
-        absent(multi, "INSERT into several tables")?;
         let foreign = !optimizer_hints.is_empty()
             || or.is_some()
             || *ignore
@@ -66,6 +62,16 @@ impl Reader<'_, '_> {
             || settings.is_some()
             || format_clause.is_some();
         absent(foreign, "this form of INSERT")?;
+        if multi_table_insert_type.is_some() {
+            absent(!columns.is_empty(), "this form of INSERT into several tables")?;
+            let clauses = || multi_table_when_clauses.iter().map(|clause| &clause.into_clauses);
+            let into = clauses().chain(std::iter::once(multi_table_into_clauses)).chain(multi_table_else_clause);
+            let into: Vec<&MultiTableInsertIntoClause> = into.flatten().collect();
+            let conditions: Vec<&Expr> = multi_table_when_clauses.iter().map(|clause| &clause.condition).collect();
+            return self.insert_several(source.as_deref(), &into, &conditions);
+        }
+        let single = multi_table_into_clauses.is_empty() && multi_table_when_clauses.is_empty();
+        absent(!single || multi_table_else_clause.is_some(), "this form of INSERT")?;
         let name = match table {
             TableObject::TableName(name) => name,
             TableObject::TableFunction(_) | TableObject::TableQuery(_) => {
@@ -83,6 +89,47 @@ impl Reader<'_, '_> {
             merge(&mut columns, column.lineage.all());
         }
         Ok(self.written(Verb::Insert, target, &columns))
+    }
+
+    /// `INSERT ALL` and `INSERT FIRST`: every row of the query may go into every one of the tables.
+    fn insert_several(
+        &mut self,
+        source: Option<&Query>,
+        into: &[&MultiTableInsertIntoClause],
+        conditions: &[&Expr],
+    ) -> Read<Draft> {
+        let Some(source) = source else { return stop("INSERT without rows is not understood") };
+        absent(into.is_empty(), "INSERT into no table")?;
+        let ctes = Ctes::default();
+        let fed = self.query(source, None, &ctes)?;
+        let mut columns = fed.rows.clone();
+        for column in &fed.columns {
+            merge(&mut columns, column.lineage.clone().all());
+        }
+        let mut rows = Scope::default();
+        let visible = self.derived(&fed, None, None)?;
+        rows.visible.push(visible);
+        for condition in conditions {
+            decide_rows(&mut columns, self.expr(condition, &rows, &ctes)?);
+        }
+        let mut targets = Vec::with_capacity(into.len());
+        for MultiTableInsertIntoClause { table_name, columns: assigned, values } in into {
+            let (target, scope) = self.target(table_name, None)?;
+            for column in assigned {
+                self.assigned(&ObjectName::from(vec![column.clone()]), &scope)?;
+            }
+            for value in values.iter().flat_map(|values| &values.values) {
+                match value {
+                    MultiTableInsertValue::Expr(expr) => decide_rows(&mut columns, self.expr(expr, &rows, &ctes)?),
+                    MultiTableInsertValue::Default => {}
+                }
+            }
+            targets.extend(target);
+        }
+        let mut draft = Draft::verb(Verb::Insert);
+        let columns = self.column_names(&columns);
+        draft.after.extend(targets.into_iter().map(|target| After::Fed(target, columns.clone())));
+        Ok(draft)
     }
 
     pub(crate) fn update(&mut self, update: &Update) -> Read<Draft> {
