@@ -128,9 +128,9 @@ pub(crate) enum SessionsCommand {
         json: bool,
     },
     /// End one session, or everything a principal has: its sessions and every token issued until now
+    #[command(group(clap::ArgGroup::new("whose").required(true).args(["session_id", "principal"])))]
     Revoke {
         /// The session, as `sessions list` names it
-        #[arg(required_unless_present = "principal", conflicts_with = "principal")]
         session_id: Option<String>,
         /// The principal, as `sessions list` names it
         #[arg(long)]
@@ -147,8 +147,9 @@ pub(crate) enum AuditCommand {
     Search(SearchArgs),
     /// Show everything that belongs to one decision
     Show {
-        /// The decision, as refusals, `QUERY_TAG` and `audit search --json` name it
-        decision_id: String,
+        /// The decision, as refusals and `QUERY_TAG` name it, or the number of one of its records in `audit search`
+        #[arg(value_name = "DECISION|RECORD")]
+        wanted: String,
         /// One JSON object a line
         #[arg(long)]
         json: bool,
@@ -182,7 +183,8 @@ pub(crate) struct SearchArgs {
     /// Object, or the beginning of its name: `SALES.PUBLIC`
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) object: String,
-    /// Decision (`allow`, `deny`, `mask`, `needs-approval`) or how the run ended (`succeeded`, `failed`, …)
+    /// Decision (`allow`, `deny`, `mask`, `needs-approval`) or how the run ended (`succeeded`, `failed`, `cancelled`,
+    /// `withheld`, `not-sent`, `unknown`)
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) outcome: String,
     /// Text that occurs in the statement

@@ -25,7 +25,7 @@ pub(crate) async fn run(command: AuditCommand, connection: &Connection, out: &mu
         AuditCommand::Search(args) => {
             Asked::Search { request: Box::new(request(&args, Timestamp::now())?), limit: args.limit, json: args.json }
         }
-        AuditCommand::Show { decision_id, json } => Asked::Show(decision_id, json),
+        AuditCommand::Show { wanted, json } => Asked::Show(wanted, json),
         AuditCommand::Verify { from_seq, to_seq } => Asked::Verify(from_seq, to_seq),
     };
     let mut client = AuditServiceClient::new(connect(connection).await?);
@@ -35,11 +35,13 @@ pub(crate) async fn run(command: AuditCommand, connection: &Connection, out: &mu
             list(&entries, json, out)?;
             Ok(Exit::Ok)
         }
-        Asked::Show(decision_id, json) => {
-            let request = SearchRecordsRequest { decision_id: decision_id.clone(), ..Default::default() };
-            let mut entries = progress::wait("searching", search(&mut client, request, PAGE)).await?;
+        Asked::Show(wanted, json) => {
+            let mut entries = progress::wait("searching", belonging(&mut client, &wanted)).await?;
             if entries.is_empty() {
-                let message = format!("no record of decision `{}`; check the id", show::visible(&decision_id));
+                let message = format!(
+                    "no record of `{}`; check the decision's id or the record's number",
+                    show::visible(&wanted)
+                );
                 return Err(Failure::new(Exit::Failed, message));
             }
             entries.reverse();
@@ -102,6 +104,27 @@ async fn search(
     }
 }
 
+/// Everything of a decision, newest first: by its id, or by the number of a record of it. A record of no decision comes
+/// alone.
+async fn belonging(client: &mut AuditServiceClient<Pdp>, wanted: &str) -> Result<Vec<AuditEntry>, Failure> {
+    let of_decision = |id: &str| SearchRecordsRequest { decision_id: id.to_owned(), ..Default::default() };
+    let Ok(seq) = wanted.parse::<u64>() else { return search(client, of_decision(wanted), PAGE).await };
+    let newest = SearchRecordsRequest { before_seq: seq.saturating_add(1), ..Default::default() };
+    let mut entries = search(client, newest, 1).await?;
+    entries.retain(|entry| entry.record.as_ref().is_some_and(|record| record.seq == seq));
+    let decision = entries.first().and_then(|entry| parsed(entry).ok()).and_then(|(record, _)| decision_of(&record));
+    match decision {
+        Some(id) => search(client, of_decision(&id), PAGE).await,
+        None => Ok(entries),
+    }
+}
+
+/// The decision a record belongs to, as it stands in its body.
+fn decision_of(record: &Record) -> Option<String> {
+    let body: Value = serde_json::from_slice(&record.canonical()).ok()?;
+    body.get("event")?.get("decision_id")?.as_str().map(str::to_owned)
+}
+
 fn list(entries: &[AuditEntry], json: bool, out: &mut dyn Write) -> Result<(), Failure> {
     if json {
         for entry in entries {
@@ -115,9 +138,9 @@ fn list(entries: &[AuditEntry], json: bool, out: &mut dyn Write) -> Result<(), F
     }
     let rows = entries.iter().map(|entry| match parsed(entry) {
         Ok((record, outcome)) => Summary::of(&record, outcome.as_ref()).row(),
-        Err(problem) => vec![String::new(), "-".into(), "-".into(), problem],
+        Err(problem) => vec!["-".into(), "-".into(), "-".into(), "-".into(), problem],
     });
-    let head = ["time", "user", "agent", "outcome", "run", "rows", "objects", "statement"];
+    let head = ["record", "time", "user", "agent", "outcome", "run", "rows", "objects", "statement"];
     write!(out, "{}", show::table(&head, rows))?;
     Ok(())
 }

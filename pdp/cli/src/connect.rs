@@ -37,29 +37,41 @@ pub(crate) async fn connect(options: &Connection) -> Result<Pdp, Failure> {
     let bearer = bearer(options)?;
     let endpoint = endpoint(options)?;
     let connecting = progress::wait("connecting to the PDP", endpoint.connect()).await;
-    let channel = connecting.map_err(|error| {
-        Failure::new(
-            Exit::Unavailable,
-            format!(
-                "cannot reach the PDP at `{}`: {}; check that it runs and that `--pdp` (or ICEGATE_PDP) names it",
-                options.pdp,
-                chain(&error)
-            ),
-        )
-    })?;
+    let channel = connecting.map_err(|error| unreachable(&options.pdp, &chain(&error)))?;
     Ok(InterceptedService::new(channel, bearer))
+}
+
+/// No connection, and what to look at first.
+fn unreachable(pdp: &str, problem: &str) -> Failure {
+    // The TLS library's own words; nothing finer comes through the transport's error.
+    let advice = if problem.contains("certificate") {
+        "`--ca` (or ICEGATE_CA) has to name the authority that signed its certificate, and `--pdp` a name in it"
+    } else if problem.contains("corrupt message") {
+        "this port does not speak TLS; check that `--pdp` (or ICEGATE_PDP) names the PDP's"
+    } else {
+        "check that it runs and that `--pdp` (or ICEGATE_PDP) names it"
+    };
+    Failure::new(Exit::Unavailable, format!("cannot reach the PDP at `{pdp}`: {problem}; {advice}"))
 }
 
 /// Answers of the PDP that are no answers, as what to do about them.
 pub(crate) fn refused(status: &Status) -> Failure {
     let said = crate::show::visible(status.message());
+    // What comes of speaking plainly to a port that serves TLS, or of a PDP that stops.
+    if status.code() == Code::Cancelled || said.starts_with("h2 protocol error") {
+        let message = format!("the connection broke ({said}); if the PDP serves TLS, leave out `--danger-plaintext`");
+        return Failure::new(Exit::Unavailable, message);
+    }
     let (exit, message) = match status.code() {
         Code::Unavailable | Code::DeadlineExceeded => {
             (Exit::Unavailable, format!("the PDP does not answer: {said}; try again when it runs"))
         }
         Code::Unauthenticated => (
             Exit::Failed,
-            format!("the PDP does not accept your token: {said}; put a fresh one in ICEGATE_TOKEN or `--token-file`"),
+            format!(
+                "the PDP does not accept your token: {}; put a fresh one in ICEGATE_TOKEN or `--token-file`",
+                said.trim_end_matches('.')
+            ),
         ),
         Code::PermissionDenied | Code::NotFound | Code::FailedPrecondition | Code::AlreadyExists | Code::Aborted => {
             (Exit::Failed, said)
@@ -116,7 +128,12 @@ fn endpoint(options: &Connection) -> Result<Endpoint, Failure> {
                 .into(),
         ));
     };
-    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca, "--ca")?));
+    let pem = read(ca, "--ca")?;
+    // A file without one would be an authority that signed nothing, and the failure a riddle.
+    if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
+        return Err(config(format!("`--ca`: `{}` holds no certificate; it has to be a PEM file", ca.display())));
+    }
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
     endpoint_of(&format!("https://{authority}"))
         .map_err(|()| wrong())?
         .tls_config(tls)
@@ -164,11 +181,38 @@ fn read(path: &Path, option: &str) -> Result<Vec<u8>, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::endpoint;
-    use crate::args::Connection;
+    use tonic::Status;
+
+    use super::{endpoint, refused, unreachable};
+    use crate::{args::Connection, exit::Exit};
 
     fn options(pdp: &str, danger_plaintext: bool) -> Connection {
         Connection { pdp: pdp.into(), token_file: None, ca: None, danger_plaintext }
+    }
+
+    #[test]
+    fn what_to_look_at_follows_from_the_problem() {
+        for (problem, wanted) in [
+            ("transport error: invalid peer certificate: UnknownIssuer", "`--ca`"),
+            ("transport error: received corrupt message of type InvalidContentType", "does not speak TLS"),
+            ("transport error: Connection refused (os error 111)", "check that it runs"),
+        ] {
+            let failure = unreachable("pdp:7700", problem).to_string();
+            assert!(failure.contains(wanted), "{failure}");
+        }
+        let failure = refused(&Status::cancelled("operation was canceled"));
+        assert_eq!(failure.exit(), Exit::Unavailable);
+        assert!(failure.to_string().contains("`--danger-plaintext`"), "{failure}");
+        let failure = refused(&Status::unauthenticated("It is no token.")).to_string();
+        assert!(failure.contains("It is no token; put"), "{failure}");
+    }
+
+    #[test]
+    fn an_authority_is_a_certificate() {
+        let mut options = options("pdp.example.com:7700", false);
+        options.ca = Some(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml").into());
+        let failure = endpoint(&options).unwrap_err().to_string();
+        assert!(failure.contains("holds no certificate"), "{failure}");
     }
 
     #[test]

@@ -62,13 +62,16 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// An error and its causes in one line.
+/// An error and its causes in one line; a cause that its error has said already is not said again.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let said = error.to_string();
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
         cause = error.source();
     }
     text

@@ -9,6 +9,7 @@ const OBJECTS_MAX: usize = 3;
 
 /// One record, with how it ended, as a row of a table.
 pub(super) struct Summary {
+    seq: u64,
     at: i64,
     user: String,
     agent: String,
@@ -32,6 +33,7 @@ impl Summary {
             other => (String::new(), note(other)),
         };
         Self {
+            seq: record.seq,
             at: record.at.0,
             user: who.map_or_else(|| "-".into(), |who| who.id.clone()),
             agent: agent(who),
@@ -55,7 +57,8 @@ impl Summary {
 
     pub(super) fn row(self) -> Vec<String> {
         let at = time::format(self.at);
-        vec![at, self.user, self.agent, self.outcome, self.run, self.rows, self.objects, self.statement]
+        let record = self.seq.to_string();
+        vec![record, at, self.user, self.agent, self.outcome, self.run, self.rows, self.objects, self.statement]
     }
 }
 
@@ -68,7 +71,13 @@ pub(super) fn details(record: &Record) -> String {
     ];
     if let Some(who) = who(&record.event) {
         facts.push(("user", who.id.clone()));
-        facts.push(("agent", format!("{} ({})", agent(Some(who)), who.provenance.as_str())));
+        facts.push((
+            "agent",
+            match &who.agent {
+                None => agent(Some(who)),
+                Some(agent) => format!("{} ({})", agent.id, who.provenance.as_str()),
+            },
+        ));
         facts.push(("groups", show::list(&who.groups)));
     }
     let mut statements = Vec::new();
