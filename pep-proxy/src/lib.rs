@@ -159,7 +159,7 @@ async fn serve(config: Config, secrets: Secrets) -> Result<Running, StartError> 
         None => None,
         Some(addr) => {
             let watched = Arc::clone(&proxy);
-            let ready: metrics::Ready = Arc::new(move || watched.pdp.heard());
+            let ready: metrics::Ready = Arc::new(move || watched.pdp.ready());
             let (addr, task) = metrics::serve(addr, ready).await.map_err(bound("metrics.addr", addr))?;
             background.push(task);
             Some(addr)

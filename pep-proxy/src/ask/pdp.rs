@@ -119,6 +119,11 @@ impl Pdp {
         self.contact.since(&self.contact.watch) <= self.watch_stale
     }
 
+    /// Whether the watch has been heard at all, and lately enough.
+    pub(crate) fn ready(&self) -> bool {
+        self.contact.watch.load(Ordering::Relaxed) > 0 && self.heard()
+    }
+
     /// Whether cached allows may still run without the PDP.
     pub(crate) fn in_grace(&self) -> bool {
         !self.grace.is_zero() && self.contact.since(&self.contact.any) <= self.grace
@@ -237,7 +242,8 @@ fn malformed(message: &str) -> PdpError {
 
 impl Contact {
     fn mark(&self, at: &AtomicU64) {
-        at.store(millis(self.start.elapsed()), Ordering::Relaxed);
+        // 0 is the start: nothing heard yet.
+        at.store(millis(self.start.elapsed()).max(1), Ordering::Relaxed);
     }
 
     fn since(&self, at: &AtomicU64) -> Duration {
@@ -247,4 +253,35 @@ impl Contact {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Pdp;
+    use crate::config::Config;
+
+    #[tokio::test]
+    async fn a_pdp_never_heard_makes_nobody_ready() {
+        let text = r#"
+            pep_id = "pep-1"
+            [listen]
+            addr = "127.0.0.1:0"
+            danger_plaintext = true
+            [upstream]
+            url = "http://127.0.0.1:9"
+            danger_plaintext = true
+            account = "ACCT"
+            user = "ICEGATE"
+            auth = "password"
+            password_env = "UPSTREAM_PASSWORD"
+            [pdp]
+            url = "http://127.0.0.1:9"
+            danger_plaintext = true
+        "#;
+        let config = Config::parse(text, "pep.toml").unwrap();
+        let pdp = Pdp::new(&config.pdp, None, &config.pep_id).unwrap();
+        assert!(pdp.heard() && !pdp.ready(), "the first statements may try, but nobody should send them yet");
+        pdp.watch_heard();
+        assert!(pdp.ready());
+    }
 }

@@ -38,8 +38,12 @@ pub(crate) async fn keep(proxy: Arc<Proxy>) {
 
 /// Listens until the stream ends or is silent for too long. Says whether anything was heard.
 async fn listen(proxy: &Arc<Proxy>) -> bool {
-    let Ok(mut stream) = proxy.pdp.watch(&proxy.pep_id).await else {
-        return false;
+    let mut stream = match proxy.pdp.watch(&proxy.pep_id).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            warn!(%error, "pdp not heard; until it is, statements are refused");
+            return false;
+        }
     };
     let mut heard = false;
     while let Ok(Ok(Some(message))) = tokio::time::timeout(proxy.pdp.watch_stale(), stream.message()).await {
