@@ -247,7 +247,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let addr = local(&listener, config.listen.addr)?;
     let metrics_addr = local(&metrics_listener, config.metrics_addr)?;
     let mut tasks = JoinSet::new();
-    let health = health(&pdp, &mut tasks).await;
+    let health = health(&pdp, instance.clone(), &mut tasks).await;
     reload::spawn(&pdp, dir, config.bundle.poll, &mut tasks);
     tasks.spawn(sweep(Arc::clone(&pdp)));
     tasks.spawn(scrapes(metrics_listener, Arc::clone(&pdp), handle));
@@ -336,6 +336,7 @@ fn routes(
 /// Reports each service as serving as long as the store can write; without a record nothing may be answered.
 async fn health(
     pdp: &Arc<Pdp>,
+    instance: String,
     tasks: &mut JoinSet<()>,
 ) -> tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health + use<>> {
     let (reporter, service) = tonic_health::server::health_reporter();
@@ -352,10 +353,10 @@ async fn health(
                 }
                 continue;
             }
-            // Nobody may be sent here any more, so nobody's statement would show that it works again: say so on record.
+            // Nobody may be sent here any more, so nobody's statement would show that it works again: a record of that
+            // is the try.
             if timeout(STORE_RETRY, writable.changed()).await.is_err() {
-                let version = pdp.bundle().version().to_owned();
-                let event = Event::BundleLoaded { previous: Some(version.clone()), version };
+                let event = Event::RecordingResumed { instance: instance.clone() };
                 let _ = pdp.commit(Change::event(event, clock::now())).await;
             }
         }

@@ -47,6 +47,7 @@ pub(crate) fn of(event: &Event) -> BTreeSet<String> {
         Event::BundleLoaded { .. }
         | Event::BundleRefused { .. }
         | Event::ServiceStarted { .. }
+        | Event::RecordingResumed { .. }
         | Event::ServiceStopped { .. } => {}
     }
     terms

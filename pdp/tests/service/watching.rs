@@ -96,6 +96,9 @@ async fn without_a_record_there_is_no_answer_and_health_says_so() {
     health(ServingStatus::NotServing).await;
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
     health(ServingStatus::Serving).await;
+    let records = stand.search(icegate_proto::v1::SearchRecordsRequest::default()).await;
+    let resumed = records.iter().filter(|record| record["event"]["kind"] == "recording-resumed");
+    assert_eq!(resumed.count(), 1, "the way back is on record, as what it is");
     assert!(stand.decide(&ana, "SELECT 1").await.record_seq > 0);
 }
 

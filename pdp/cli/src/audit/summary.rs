@@ -153,6 +153,7 @@ fn who(event: &Event) -> Option<&Who> {
         | Event::BundleLoaded { .. }
         | Event::BundleRefused { .. }
         | Event::ServiceStarted { .. }
+        | Event::RecordingResumed { .. }
         | Event::ServiceStopped { .. } => None,
     }
 }
@@ -203,7 +204,7 @@ fn note(event: &Event) -> String {
             format!("{operation} {}", show::list(filters))
         }
         Event::ServiceStarted { version, bundle_version, .. } => format!("icegate {version}, bundle {bundle_version}"),
-        Event::ServiceStopped { instance } => format!("instance {instance}"),
+        Event::RecordingResumed { instance } | Event::ServiceStopped { instance } => format!("instance {instance}"),
     }
 }
 

@@ -174,6 +174,11 @@ pub enum Event {
         /// The bundle it serves.
         bundle_version: String,
     },
+    /// A PDP could make no record durable for a time, and so answered nothing; now it can.
+    RecordingResumed {
+        /// This run of it.
+        instance: String,
+    },
     /// A PDP stopped as asked.
     ServiceStopped {
         /// This run of it.
@@ -201,6 +206,7 @@ impl Event {
             Self::BundleRefused { .. } => "bundle-refused",
             Self::AuditRead { .. } => "audit-read",
             Self::ServiceStarted { .. } => "service-started",
+            Self::RecordingResumed { .. } => "recording-resumed",
             Self::ServiceStopped { .. } => "service-stopped",
         }
     }

@@ -236,6 +236,7 @@ fn every_kind_reads_back_under_its_name() {
             filters: [("object".to_owned(), "SALES".to_owned())].into(),
         },
         Event::ServiceStarted { instance: "i".into(), version: "0".into(), bundle_version: "1".into() },
+        Event::RecordingResumed { instance: "i".into() },
         Event::ServiceStopped { instance: "i".into() },
     ];
     for row in rows(events.clone()) {

@@ -89,6 +89,7 @@ impl States {
             | Event::BundleRefused { .. }
             | Event::AuditRead { .. }
             | Event::ServiceStarted { .. }
+            | Event::RecordingResumed { .. }
             | Event::ServiceStopped { .. } => {}
         }
     }
