@@ -3,16 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use icegate_pdp_audit::Event;
+use icegate_pdp_model::with_causes;
 use icegate_pdp_pip::{BundleDir, BundleDirError};
 use icegate_pdp_policy::Bundle;
 use icegate_pdp_store::Change;
 use tokio::{sync::mpsc, task::JoinSet};
 use tracing::{error, info, warn};
 
-use crate::{
-    clock, hub, metrics,
-    state::{Pdp, chain},
-};
+use crate::{clock, hub, metrics, state::Pdp};
 
 /// Looks for another bundle every `every`, in two tasks of `tasks`: one that looks, one that puts in force.
 pub(crate) fn spawn(pdp: &Arc<Pdp>, dir: BundleDir, every: Duration, tasks: &mut JoinSet<()>) {
@@ -52,7 +50,7 @@ async fn take(pdp: &Pdp, bundle: Bundle) {
 async fn refuse(pdp: &Pdp, error: &BundleDirError) {
     metrics::bundle_refused();
     let kept = pdp.bundle().version().to_owned();
-    let reason = chain(error);
+    let reason = with_causes(error);
     for problem in reason.lines() {
         warn!(problem, kept, "bundle refused");
     }

@@ -7,6 +7,7 @@ use std::{
 
 use clap::{Parser, ValueEnum};
 use icegate_pdp_identity::{KeySet, Trust};
+use icegate_pdp_model::with_causes;
 use icegate_pdp_pip::KeySource;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
@@ -16,7 +17,6 @@ use crate::{
     Config, Running, StartError, reload,
     serve::{self, load_bundle},
     start,
-    state::chain,
 };
 
 /// Exit status when the command line, the configuration or something it names is wrong (`EX_USAGE` of sysexits.h).
@@ -65,19 +65,21 @@ where
     log(args.log);
     let config = match Config::load(&args.config) {
         Ok(config) => config,
-        Err(error) => return failed(&chain(&error), ExitCode::from(EXIT_CONFIG)),
+        Err(error) => return failed(&with_causes(&error), ExitCode::from(EXIT_CONFIG)),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().thread_stack_size(STACK_BYTES).enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&chain(&error), ExitCode::FAILURE),
+        Err(error) => return failed(&with_causes(&error), ExitCode::FAILURE),
     };
     runtime.block_on(async {
         let done = if args.check_config { check(&config).await } else { serve(config, args.announce).await };
         match done {
             Ok(()) => ExitCode::SUCCESS,
-            Err(Failure::Start(error)) if error.is_config() => failed(&chain(&error), ExitCode::from(EXIT_CONFIG)),
-            Err(error) => failed(&chain(&error), ExitCode::FAILURE),
+            Err(Failure::Start(error)) if error.is_config() => {
+                failed(&with_causes(&error), ExitCode::from(EXIT_CONFIG))
+            }
+            Err(error) => failed(&with_causes(&error), ExitCode::FAILURE),
         }
     })
 }

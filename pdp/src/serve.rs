@@ -7,6 +7,7 @@ use std::{
 
 use axum::{Router, extract, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
 use icegate_pdp_audit::Event;
+use icegate_pdp_model::with_causes;
 use icegate_pdp_pip::{BundleDir, BundleDirError, IssuerKeys, Keys, KeysError};
 use icegate_pdp_store::{Change, Options, Store, StoreError};
 use icegate_proto::{
@@ -42,7 +43,7 @@ use crate::{
     records::Records,
     reload,
     sessions::Sessions,
-    state::{Parts, Pdp, chain, hex, new_id},
+    state::{Parts, Pdp, hex, new_id},
     watch::Watches,
 };
 
@@ -276,7 +277,7 @@ async fn run(
     tokio::select! {
         served = serving => {
             if let Err(failure) = served {
-                error!(error = chain(&failure), "serving failed");
+                error!(error = with_causes(&failure), "serving failed");
             }
         }
         () = drained => warn!("calls were still being answered when the time to stop was over"),
@@ -402,7 +403,7 @@ async fn scrapes(listener: TcpListener, pdp: Arc<Pdp>, handle: PrometheusHandle)
     tokio::select! {
         served = async { axum::serve(listener, app).await } => {
             if let Err(failure) = served {
-                error!(error = chain(&failure), "metrics are no longer served");
+                error!(error = with_causes(&failure), "metrics are no longer served");
             }
         }
         () = tidy => {}

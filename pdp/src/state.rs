@@ -8,7 +8,7 @@ use std::{
 use arc_swap::ArcSwap;
 use icegate_pdp_audit::DecisionEvent;
 use icegate_pdp_identity::{IdentityError, Verified};
-use icegate_pdp_model::{Principal, Timestamp};
+use icegate_pdp_model::{Principal, Timestamp, with_causes};
 use icegate_pdp_pip::Keys;
 use icegate_pdp_policy::Bundle;
 use icegate_pdp_store::{Appended, Change, Revocation, SessionRow, SessionState, Store, StoreError};
@@ -240,7 +240,7 @@ impl Pdp {
 
 /// The store could not be read: no answer is better than a guess.
 pub(crate) fn unreadable(error: &StoreError) -> Status {
-    tracing::error!(error = chain(error), "store not readable");
+    tracing::error!(error = with_causes(error), "store not readable");
     Status::unavailable(
         "AUDIT-UNAVAILABLE: the PDP cannot read its store; try again, and tell your icegate administrator.",
     )
@@ -256,25 +256,13 @@ pub(crate) fn unwritable(error: &StoreError) -> Status {
         }
         error => {
             metrics::audit_failure();
-            tracing::error!(error = chain(error), "record not durable");
+            tracing::error!(error = with_causes(error), "record not durable");
             Status::unavailable(
                 "AUDIT-UNAVAILABLE: the record could not be made durable, so nothing may run; try again, and tell your \
                  icegate administrator.",
             )
         }
     }
-}
-
-/// An error and its causes on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // Writing to a String cannot fail.
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// A name a caller gives for itself or for an object here.

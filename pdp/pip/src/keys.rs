@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use icegate_pdp_identity::{IdentityError, Issuer, KeySet, Trust, TrustError, Verified, verify};
-use icegate_pdp_model::Timestamp;
+use icegate_pdp_model::{Timestamp, with_causes};
 use thiserror::Error;
 use tokio::{sync::Mutex, time::Instant};
 use tracing::{info, warn};
@@ -231,7 +231,7 @@ impl Inner {
                 Ok(keep_for.unwrap_or(self.config.refresh).clamp(*REFRESH.start(), *REFRESH.end()))
             }
             Err(error) => {
-                let problem = chain(&error);
+                let problem = with_causes(&error);
                 warn!(issuer = source.issuer.name, problem, "issuer keys not fetched; keeping the last good ones");
                 source.state().problem = Some(problem);
                 Err(error)
@@ -336,16 +336,4 @@ async fn follow_file(inner: Weak<Inner>, iss: String, path: PathBuf) {
 async fn stamp(path: &std::path::Path) -> Option<(SystemTime, u64)> {
     let metadata = tokio::fs::metadata(path).await.ok()?;
     Some((metadata.modified().ok()?, metadata.len()))
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 
 use icegate_pdp_audit::{ChainBreak, Event, Record, RunStatus, Verifier};
+use icegate_pdp_model::with_causes;
 use sha2::{Digest as _, Sha256};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 
@@ -281,15 +282,4 @@ fn sum(fields: &[&str]) -> u128 {
         hasher.update(field.as_bytes());
     }
     hasher.finalize().iter().take(16).fold(0, |sum, byte| (sum << 8) | u128::from(*byte))
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -214,10 +214,7 @@ impl<'de> Deserialize<'de> for Columns {
 impl<'de> Deserialize<'de> for Catalog {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let file = CatalogFile::deserialize(deserializer)?;
-        file.try_into().map_err(|error: CatalogError| {
-            let source = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-            serde::de::Error::custom(format!("{error}{source}"))
-        })
+        file.try_into().map_err(|error: CatalogError| serde::de::Error::custom(crate::with_causes(&error)))
     }
 }
 

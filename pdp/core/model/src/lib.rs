@@ -13,6 +13,7 @@
 
 mod catalog;
 mod decision;
+mod error;
 mod mask;
 mod name;
 mod principal;
@@ -21,6 +22,7 @@ mod time;
 
 pub use catalog::{Catalog, CatalogColumn, CatalogError, CatalogRelation, Nature, RelationKind};
 pub use decision::{Code, Decision, MaskedColumn, Outcome, Reason};
+pub use error::with_causes;
 pub use mask::{Mask, MaskError};
 pub use name::{ColumnName, NameError, ObjectName, RelationName};
 pub use principal::{Agent, Assurance, Principal};

@@ -9,6 +9,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use icegate_pdp_identity::{KeyError, KeySet};
+use icegate_pdp_model::with_causes;
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject as _},
@@ -175,7 +176,7 @@ impl Fetcher {
             .body(Empty::new())
             .map_err(|error| broken(error.to_string()))?;
         let fetch = async {
-            let answer = self.client.request(request).await.map_err(|error| broken(super::chain(&error)))?;
+            let answer = self.client.request(request).await.map_err(|error| broken(with_causes(&error)))?;
             if answer.status() != StatusCode::OK {
                 return Err(FetchError::Status { url: url.to_owned(), status: answer.status().as_u16() });
             }
@@ -184,7 +185,7 @@ impl Fetcher {
                 if error.is::<LengthLimitError>() {
                     FetchError::TooLong(url.to_owned())
                 } else {
-                    broken(super::chain(error.as_ref()))
+                    broken(with_causes(error.as_ref()))
                 }
             })?;
             Ok((head.headers, body.to_bytes()))
