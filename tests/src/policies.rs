@@ -4,8 +4,13 @@ use icegate_pdp_pip::BundleDir;
 use icegate_pdp_policy::Bundle;
 
 /// The workspace's top folder.
+///
+/// # Panics
+///
+/// Never: this crate has a folder of its own.
+#[expect(clippy::expect_used, reason = "for tests")]
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a folder above").to_owned()
 }
 
 /// The starting policies, compiled.
