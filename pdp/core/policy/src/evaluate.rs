@@ -146,7 +146,7 @@ fn statements(bundle: &Bundle, asked: &Asked<'_>, selection: Selection) -> Resul
     let mut rounds: Vec<(&StatementAnalysis, Context, Vec<Question<'_>>)> = Vec::with_capacity(asked.statements.len());
     for statement in asked.statements {
         let about = About::Statement(statement, asked.statements.len());
-        let context = statement_context(asked.principal, asked.session, about, asked.approvals)?;
+        let context = statement_context(asked.principal, asked.session, about, asked.approvals, bundle.catalog())?;
         rounds.push((statement, context, questions(bundle, &mut slice, statement)?));
     }
     let mut asking = Asking::new(bundle, principal, slice, selection)?;
@@ -236,7 +236,7 @@ fn may_use(
 ) -> Result<Verdict, Unaskable> {
     let mut slice = bundle.slice();
     let asker = slice.principal(principal);
-    let context = statement_context(principal, session, About::Login, &BTreeSet::new())?;
+    let context = statement_context(principal, session, About::Login, &BTreeSet::new(), bundle.catalog())?;
     let mut questions = Vec::with_capacity(objects.len());
     for access in objects {
         if let Some(resource) = slice.object(access)? {

@@ -2,7 +2,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use cedar_policy::{Context, Entities, Entity, EntityUid, RestrictedExpression};
 use icegate_pdp_model::{
-    Catalog, ColumnName, ObjectAccess, ObjectKind, Principal, RelationKind, RelationName, SessionContext,
+    Catalog, ColumnName, Effect, ObjectAccess, ObjectKind, Principal, RelationKind, RelationName, SessionContext,
     StatementAnalysis,
 };
 
@@ -228,6 +228,7 @@ pub(crate) fn statement_context(
     session: &SessionContext,
     about: About<'_>,
     approvals: &BTreeSet<String>,
+    catalog: &Catalog,
 ) -> Result<Context, Unaskable> {
     let name = |name: &Option<String>| text(name.clone().unwrap_or_default());
     let session = record(vec![
@@ -240,7 +241,7 @@ pub(crate) fn statement_context(
         ("agent".to_owned(), agent(principal)?),
         ("approvals".to_owned(), texts(approvals)),
         ("session".to_owned(), session),
-        ("statement".to_owned(), statement(about)?),
+        ("statement".to_owned(), statement(about, catalog)?),
     ])
     .map_err(|_| Unaskable)
 }
@@ -250,17 +251,19 @@ pub(crate) fn person_context(principal: &Principal) -> Result<Context, Unaskable
     Context::from_pairs([("agent".to_owned(), agent(principal)?)]).map_err(|_| Unaskable)
 }
 
-fn statement(about: About<'_>) -> Result<RestrictedExpression, Unaskable> {
+fn statement(about: About<'_>, catalog: &Catalog) -> Result<RestrictedExpression, Unaskable> {
     let (statement, count) = match about {
         About::Statement(statement, count) => (statement, count),
         About::Login => {
             return record(vec![
                 ("kind", text("login".to_owned())),
                 ("level", text("understood".to_owned())),
+                ("effects", RestrictedExpression::new_set([text(Effect::Use.as_str().to_owned())])),
                 ("has_where", RestrictedExpression::new_bool(false)),
                 ("relations", long(0)),
                 ("columns_read", long(0)),
                 ("cross_join", RestrictedExpression::new_bool(false)),
+                ("tags", RestrictedExpression::new_set([])),
                 ("functions", RestrictedExpression::new_set([])),
                 ("statements", long(0)),
                 ("bytes", long(0)),
@@ -272,10 +275,12 @@ fn statement(about: About<'_>) -> Result<RestrictedExpression, Unaskable> {
     let mut pairs = vec![
         ("kind", text(statement.kind.to_string())),
         ("level", text(statement.level.as_str().to_owned())),
+        ("effects", RestrictedExpression::new_set(statement.effects.iter().map(|effect| text(effect.to_string())))),
         ("has_where", RestrictedExpression::new_bool(facts.has_where)),
         ("relations", long(u64::from(facts.relations))),
         ("columns_read", long(statement.columns_read.len() as u64)),
         ("cross_join", RestrictedExpression::new_bool(facts.cross_join)),
+        ("tags", RestrictedExpression::new_set(tags(statement, catalog).into_iter().map(|tag| text(tag.to_owned())))),
         ("functions", texts(&facts.functions)),
         ("statements", long(count as u64)),
         ("bytes", long(facts.bytes)),
@@ -283,6 +288,28 @@ fn statement(about: About<'_>) -> Result<RestrictedExpression, Unaskable> {
     ];
     pairs.extend(facts.limit.map(|limit| ("limit", long(limit))));
     record(pairs)
+}
+
+/// Tags of every relation the statement touches and of every column it reads, with the tags they are in.
+fn tags<'c>(statement: &StatementAnalysis, catalog: &'c Catalog) -> BTreeSet<&'c str> {
+    let of_relations = statement.objects.iter().filter_map(|access| match access.name.parts() {
+        [database, schema, name] if Type::of_object(access.kind) == Some(Type::Relation) => {
+            catalog.relation(&RelationName::new(database, schema, name)).map(|found| &found.tags)
+        }
+        _ => None,
+    });
+    let of_columns = statement.columns_read.iter().filter_map(|name| {
+        catalog.relation(&name.relation).and_then(|found| found.column(&name.column)).map(|found| &found.tags)
+    });
+    let mut tags = BTreeSet::new();
+    for tag in of_relations.chain(of_columns).flatten() {
+        let mut rest = Some(tag.as_str());
+        while let Some(tag) = rest {
+            tags.insert(tag);
+            rest = tag.rsplit_once('.').map(|(above, _)| above);
+        }
+    }
+    tags
 }
 
 fn agent(principal: &Principal) -> Result<RestrictedExpression, Unaskable> {

@@ -384,8 +384,15 @@ fn every_request_has_the_shape_the_schema_promises() {
             let contexts = match kind {
                 Type::ApprovalGroup | Type::System => vec![person_context(&principal).unwrap()],
                 _ => vec![
-                    statement_context(&principal, &session, About::Login, &approvals).unwrap(),
-                    statement_context(&principal, &session, About::Statement(&statements[0], 1), &approvals).unwrap(),
+                    statement_context(&principal, &session, About::Login, &approvals, bundle.catalog()).unwrap(),
+                    statement_context(
+                        &principal,
+                        &session,
+                        About::Statement(&statements[0], 1),
+                        &approvals,
+                        bundle.catalog(),
+                    )
+                    .unwrap(),
                 ],
             };
             for context in contexts {
