@@ -11,12 +11,14 @@ mod table;
 mod touch;
 mod transfer;
 
+use std::sync::LazyLock;
+
 use icegate_pdp_model::{Kind, ObjectKind, Verb};
 
 use crate::{
     gate::{Piece, Token, TokenKind},
     heads::{
-        matcher::Matcher,
+        matcher::{Matcher, atoms},
         table::HEADS,
         touch::{Touch, Touched},
     },
@@ -36,7 +38,7 @@ pub(crate) struct Head {
 pub(crate) fn classify(piece: &Piece<'_>, reader: &mut Reader<'_, '_>) -> Option<Head> {
     let tokens = transfer::tokens(piece)?;
     let verb = verb(tokens.first()?)?;
-    let touched = HEADS.iter().find_map(|head| Matcher::whole(head, &tokens))?;
+    let touched = ROWS.iter().find_map(|row| Matcher::whole(row, &tokens))?;
     let object = match verb {
         Verb::Create | Verb::Alter | Verb::Drop | Verb::Undrop | Verb::Comment => touched.first().and_then(Touch::kind),
         _ => None,
@@ -45,6 +47,9 @@ pub(crate) fn classify(piece: &Piece<'_>, reader: &mut Reader<'_, '_>) -> Option
     let Touched { exports } = touch::apply(touched, reader)?;
     Some(Head { kind: Kind { verb, object }, exports, unmaskable: copies.then_some(Unrewritable::Copy) })
 }
+
+/// The table, each row cut into its atoms.
+static ROWS: LazyLock<Vec<Vec<&'static str>>> = LazyLock::new(|| HEADS.iter().map(|row| atoms(row)).collect());
 
 /// Words that begin a statement with a head.
 const VERBS: &[(&str, Verb)] = &[

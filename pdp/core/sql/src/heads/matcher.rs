@@ -27,10 +27,9 @@ pub(super) struct Matcher<'t, 'a> {
 
 impl<'t, 'a> Matcher<'t, 'a> {
     /// What a statement touches that this row matches from its first token to its last.
-    pub(super) fn whole(row: &str, tokens: &'t [Token<'a>]) -> Option<Vec<Touch>> {
-        let atoms = atoms(row);
+    pub(super) fn whole(row: &[&str], tokens: &'t [Token<'a>]) -> Option<Vec<Touch>> {
         let mut matcher = Self { tokens, at: 0, touched: Vec::new(), besides: None };
-        matcher.row(&atoms.iter().map(String::as_str).collect::<Vec<_>>())?;
+        matcher.row(row)?;
         matcher.end().then_some(matcher.touched)
     }
 
@@ -161,16 +160,26 @@ impl<'t, 'a> Matcher<'t, 'a> {
 
 /// The kind of object a row means by `file_format`.
 fn object(name: &str) -> Option<&'static Object> {
-    let words = match name {
-        // Which sort of policy it is makes no difference to its name.
-        "policy" => "MASKING POLICY".to_owned(),
-        other => other.to_ascii_uppercase().replace('_', " "),
-    };
-    OBJECTS.iter().find(|object| object.words == words)
+    // Which sort of policy it is makes no difference to its name.
+    let name = if name == "policy" { "masking_policy" } else { name };
+    let sign = |byte: u8| if byte == b'_' { b' ' } else { byte.to_ascii_uppercase() };
+    OBJECTS.iter().find(|object| object.words.bytes().eq(name.bytes().map(sign)))
 }
 
-fn atoms(row: &str) -> Vec<String> {
-    row.replace('[', "[ ").replace(']', " ]").split_whitespace().map(str::to_owned).collect()
+/// A row cut into its atoms: brackets stand alone, blanks part the rest.
+pub(super) fn atoms(row: &str) -> Vec<&str> {
+    let mut atoms = Vec::new();
+    for word in row.split_whitespace() {
+        let mut rest = word;
+        while let Some(at) = rest.find(['[', ']']) {
+            let (before, from) = rest.split_at(at);
+            let (bracket, after) = from.split_at(1);
+            atoms.extend([before, bracket].into_iter().filter(|atom| !atom.is_empty()));
+            rest = after;
+        }
+        atoms.extend(Some(rest).filter(|atom| !atom.is_empty()));
+    }
+    atoms
 }
 
 /// Where the group that is open closes.
@@ -195,7 +204,6 @@ mod tests {
     fn every_row_is_written_right() {
         for row in HEADS {
             let atoms = atoms(row);
-            let atoms: Vec<&str> = atoms.iter().map(String::as_str).collect();
             for (at, atom) in atoms.iter().enumerate() {
                 if *atom == "[" {
                     assert!(closing(&atoms[at + 1..]).is_some(), "{row}");
