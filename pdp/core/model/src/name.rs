@@ -1,4 +1,4 @@
-use std::{fmt, str::FromStr};
+use std::{cmp::Ordering, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize, de::Error as _};
 use thiserror::Error;
@@ -179,19 +179,33 @@ impl From<&RelationName> for ObjectName {
     }
 }
 
-/// Full name of a column.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Full name of a column. Its parts are shared: one statement's lineage names the same columns many times over.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ColumnName {
     /// The table or view it belongs to.
-    pub relation: RelationName,
+    pub relation: Arc<RelationName>,
     /// The column, folded.
-    pub column: String,
+    pub column: Arc<str>,
 }
 
 impl ColumnName {
     /// The column `column`, already folded, of `relation`.
-    pub fn new(relation: RelationName, column: impl Into<String>) -> Self {
-        Self { relation, column: column.into() }
+    pub fn new(relation: impl Into<Arc<RelationName>>, column: impl Into<Arc<str>>) -> Self {
+        Self { relation: relation.into(), column: column.into() }
+    }
+}
+
+impl Ord for ColumnName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let same = Arc::ptr_eq(&self.relation, &other.relation);
+        let relations = if same { Ordering::Equal } else { self.relation.cmp(&other.relation) };
+        relations.then_with(|| self.column.cmp(&other.column))
+    }
+}
+
+impl PartialOrd for ColumnName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

@@ -1,4 +1,7 @@
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use cedar_policy::Context;
 use icegate_pdp_model::{
@@ -205,9 +208,9 @@ fn columns_possible<'b>(bundle: &'b Bundle, statement: &StatementAnalysis) -> im
             _ => None,
         })
         .collect();
-    read.into_iter().flat_map(|relation| {
+    read.into_iter().map(Arc::new).flat_map(|relation| {
         let columns = bundle.catalog().relation(&relation).map_or(&[][..], |found| &found.columns);
-        columns.iter().map(move |column| ColumnName::new(relation.clone(), &column.name))
+        columns.iter().map(move |column| ColumnName::new(Arc::clone(&relation), column.name.as_str()))
     })
 }
 

@@ -105,7 +105,7 @@ pub(crate) fn misfits(policies: &[Compiled], catalog: &Catalog, places: &Places,
     for (name, relation) in catalog.relations() {
         for column in &relation.columns {
             let tags = column.tags.iter().chain(&relation.tags).flat_map(|tag| closure(tag));
-            let printed = ColumnName::new(name.clone(), &column.name).to_string();
+            let printed = ColumnName::new(name.clone(), column.name.as_str()).to_string();
             let mut scopes: Vec<EntityUid> = tags.map(|tag| vocabulary.uid(Type::Tag, tag)).collect();
             scopes.push(vocabulary.uid(Type::Column, &printed));
             scopes.push(vocabulary.uid(Type::Relation, &name.to_string()));

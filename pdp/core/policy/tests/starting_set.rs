@@ -139,11 +139,8 @@ fn an_analyst_reads_masked_and_a_cleared_person_unmasked() {
     let masked = evaluate(&ana(), std::slice::from_ref(&read), &[]);
     let mask = ["analysts-read", "employees-run", "mask-email", "mask-ssn"];
     check(&masked, Outcome::Mask, &mask, &[Code::PolicyMask, Code::PolicyMask]);
-    let columns: Vec<_> = masked
-        .masks
-        .iter()
-        .map(|mask| (mask.column.column.as_str(), mask.mask.to_string(), mask.policy.as_str()))
-        .collect();
+    let columns: Vec<_> =
+        masked.masks.iter().map(|mask| (&*mask.column.column, mask.mask.to_string(), mask.policy.as_str())).collect();
     assert_eq!(columns, [("EMAIL", "email".into(), "mask-email"), ("SSN", "redact".into(), "mask-ssn")]);
     let clear = evaluate(&stella(), &[read], &[]);
     check(&clear, Outcome::Allow, &["analysts-read", "employees-run"], &[]);

@@ -14,7 +14,7 @@ use crate::{
     gate::{self, Piece},
     heads::{self, Head},
     parse::{self, Places, Unparsed},
-    reader::{Columns, Known, Made, Output, Reader, Request, Site, Stop},
+    reader::{Columns, Known, Made, Numbered, Output, Reader, Request, Site, Stop},
     rewrite::{self, Unmaskable},
     stack::{OPERATORS_MAX, on_enough_stack},
     statement::{After, Draft, Unrewritable},
@@ -94,6 +94,7 @@ pub struct Analyzed<'a> {
 #[derive(Debug)]
 pub(crate) struct Plan<'a> {
     pub(crate) known: Vec<Known<'a>>,
+    pub(crate) numbered: Numbered,
     pub(crate) sites: Vec<Site>,
     pub(crate) columns_read: Columns,
     /// Columns read from what earlier statements of the request stored, masked there.
@@ -124,6 +125,25 @@ pub fn analyze<'a>(
     catalog: &'a Catalog,
     limits: &Limits,
 ) -> Result<Analyzed<'a>, AnalyzeError> {
+    analyze_for(Purpose::Answer, sql, session, catalog, limits)
+}
+
+/// What an analysis is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To be told.
+    Answer,
+    /// To be compared with another: everything but the projection, which nothing is compared by.
+    Proof,
+}
+
+pub(crate) fn analyze_for<'a>(
+    purpose: Purpose,
+    sql: &'a str,
+    session: &SessionContext,
+    catalog: &'a Catalog,
+    limits: &Limits,
+) -> Result<Analyzed<'a>, AnalyzeError> {
     if sql.len() > limits.bytes_max {
         return Err(AnalyzeError::TooLong { bytes: sql.len(), bytes_max: limits.bytes_max });
     }
@@ -139,7 +159,8 @@ pub fn analyze<'a>(
             if operators > OPERATORS_MAX {
                 return Err(AnalyzeError::TooManyOperators { operators, operators_max: OPERATORS_MAX });
             }
-            on_enough_stack(&pieces, || read_all(&pieces, session, catalog, limits)).ok_or(AnalyzeError::NoStack)??
+            on_enough_stack(&pieces, || read_all(purpose, &pieces, session, catalog, limits))
+                .ok_or(AnalyzeError::NoStack)??
         }
     }
     .into_iter()
@@ -150,6 +171,7 @@ pub fn analyze<'a>(
 type Reading<'a> = (StatementAnalysis, Plan<'a>);
 
 fn read_all<'a>(
+    purpose: Purpose,
     pieces: &[Piece<'_>],
     session: &SessionContext,
     catalog: &'a Catalog,
@@ -172,7 +194,7 @@ fn read_all<'a>(
             Ok(statement) => {
                 let places = Places::of(readable);
                 let reader = Reader::new(catalog, session.clone(), &request, limits.depth_max, &places);
-                match read(reader, &statement, bytes) {
+                match read(purpose, reader, &statement, bytes) {
                     Ok((reading, after)) => {
                         for after in after {
                             follow(after, &mut session, &mut request);
@@ -190,13 +212,14 @@ fn read_all<'a>(
 }
 
 fn read<'a>(
+    purpose: Purpose,
     mut reader: Reader<'a, '_>,
     statement: &Statement,
     bytes: usize,
 ) -> Result<(Reading<'a>, Vec<After>), Stop> {
     let Draft { kind, output, exports, session_changes, after, unmaskable } = reader.statement(statement)?;
     let projection = match (&output, kind.verb) {
-        (Some(output), Verb::Select) => project(&reader, output),
+        (Some(output), Verb::Select) if purpose == Purpose::Answer => project(&reader, output),
         _ => Vec::new(),
     };
     let labels = output.map_or_else(Vec::new, |output| output.columns.into_iter().map(|column| column.name).collect());
@@ -221,8 +244,8 @@ fn read<'a>(
         },
         session_changes,
     };
-    let Reader { known, sites, columns_read, through_made, .. } = reader;
-    Ok(((analysis, Plan { known, sites, columns_read, through_made, unmaskable, labels }), after))
+    let Reader { known, numbered, sites, columns_read, through_made, .. } = reader;
+    Ok(((analysis, Plan { known, numbered, sites, columns_read, through_made, unmaskable, labels }), after))
 }
 
 /// What the head of a statement says that is not understood; unknown when it says nothing.
@@ -258,19 +281,23 @@ fn by_head<'a>(
         },
         session_changes: Vec::new(),
     };
-    let Reader { known, sites, columns_read, through_made, .. } = reader;
-    (analysis, Plan { known, sites, columns_read, through_made, unmaskable, labels: Vec::new() })
+    let Reader { known, numbered, sites, columns_read, through_made, .. } = reader;
+    (analysis, Plan { known, numbered, sites, columns_read, through_made, unmaskable, labels: Vec::new() })
 }
 
 fn project(reader: &Reader<'_, '_>, output: &Output) -> Vec<OutputColumn> {
+    let in_order = reader.numbered.in_order();
+    let names = |ids: &Columns| -> BTreeSet<ColumnName> {
+        in_order.iter().filter(|(id, _)| ids.contains(*id)).map(|(_, name)| (*name).clone()).collect()
+    };
     let columns = output.columns.iter().zip(1..).map(|(column, ordinal)| {
         let mut control = column.lineage.control.clone();
-        control.extend(output.rows.iter().copied());
+        control.unite(&output.rows);
         OutputColumn {
             ordinal,
             name: column.name.clone(),
-            sources: reader.column_names(&column.lineage.sources),
-            control: reader.column_names(&control),
+            sources: names(&column.lineage.sources),
+            control: names(&control),
             transformation: column.lineage.transformation,
             opaque: column.lineage.opaque || output.open,
         }
@@ -282,7 +309,7 @@ fn project(reader: &Reader<'_, '_>, output: &Output) -> Vec<OutputColumn> {
             ordinal: projection.last().map_or(1, |column| column.ordinal + 1),
             name: "*".to_owned(),
             sources: BTreeSet::new(),
-            control: reader.column_names(&output.rows),
+            control: names(&output.rows),
             transformation: Transformation::Transformation,
             opaque: true,
         });
@@ -333,6 +360,7 @@ fn unknown<'a>(why: String, bytes: usize) -> Reading<'a> {
     };
     let plan = Plan {
         known: Vec::new(),
+        numbered: Numbered::default(),
         sites: Vec::new(),
         columns_read: Columns::new(),
         through_made: Columns::new(),

@@ -37,11 +37,14 @@ pub(crate) struct Piece<'a> {
     pub(crate) nesting: usize,
 }
 
+/// Fewest bytes most texts have per token, to make room for them at once.
+const BYTES_PER_TOKEN: usize = 4;
+
 /// Splits a text into its statements, or says what no two lexers read alike.
 pub(crate) fn split(sql: &str) -> Result<Vec<Piece<'_>>, String> {
-    let mut cursor = Cursor { text: sql, at: 0, path: None };
+    let mut cursor = Tokens::of(sql);
     let mut pieces = Vec::new();
-    let mut tokens: Vec<Token<'_>> = Vec::new();
+    let mut tokens: Vec<Token<'_>> = Vec::with_capacity(sql.len() / BYTES_PER_TOKEN);
     let mut start = 0;
     loop {
         match cursor.next()? {
@@ -71,7 +74,7 @@ pub(crate) fn again<'a>(text: &'a str, piece: &Piece<'_>) -> Option<Piece<'a>> {
 
 /// The tokens of a text that is one statement or part of one.
 pub(crate) fn tokens(text: &str) -> Result<Vec<Token<'_>>, String> {
-    let mut cursor = Cursor { text, at: 0, path: None };
+    let mut cursor = Tokens::of(text);
     let mut tokens = Vec::new();
     while let Some(token) = cursor.next()? {
         tokens.push(token);
@@ -118,9 +121,7 @@ fn depth(tokens: &[Token<'_>]) -> (usize, usize) {
                 }
             }
             (TokenKind::Symbol, ".") => {}
-            (TokenKind::Symbol | TokenKind::Word, _)
-                if !word || DEEPENING.iter().any(|it| token.text.eq_ignore_ascii_case(it)) =>
-            {
+            (TokenKind::Symbol | TokenKind::Word, _) if !word || deepens(token.text) => {
                 if let Some((count, query)) = levels.last_mut() {
                     *count += 1;
                     *query |= token.text.eq_ignore_ascii_case("select");
@@ -134,47 +135,55 @@ fn depth(tokens: &[Token<'_>]) -> (usize, usize) {
     (operators, nesting)
 }
 
-/// Words that join two operands or open a level, so that a row of them is a tree as deep as it is long.
+fn deepens(word: &str) -> bool {
+    (2..=9).contains(&word.len()) && DEEPENING.iter().any(|it| word.eq_ignore_ascii_case(it))
+}
+
+/// Words of two to nine letters that join two operands or open a level, so that a row of them is a tree as deep as it is long.
 #[rustfmt::skip]
 const DEEPENING: [&str; 25] = [
     "and", "or", "not", "union", "except", "minus", "intersect", "is", "like", "ilike", "rlike", "regexp", "in",
     "between", "div", "xor", "collate", "at", "pivot", "unpivot", "prior", "overlaps", "case", "select", "interval",
 ];
 
-struct Cursor<'a> {
+/// Reads one token after the other.
+pub(crate) struct Tokens<'a> {
     text: &'a str,
     at: usize,
     /// Where the tokens end that stand without a blank behind an `@`: the name and path of a stage.
     path: Option<usize>,
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> Tokens<'a> {
+    pub(crate) fn of(text: &'a str) -> Self {
+        Self { text, at: 0, path: None }
+    }
+
     fn rest(&self) -> &'a str {
         self.text.get(self.at..).unwrap_or_default()
     }
 
-    fn next(&mut self) -> Result<Option<Token<'a>>, String> {
+    /// The next token; `None` at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<Token<'a>>, String> {
         self.skip_blanks_and_comments()?;
         let start = self.at;
         let rest = self.rest();
-        let mut chars = rest.chars();
-        let Some(first) = chars.next() else { return Ok(None) };
-        let second = chars.next();
+        let Some(&first) = rest.as_bytes().first() else { return Ok(None) };
         let (kind, len) = match first {
-            '\'' => (TokenKind::Text, text_len(rest)?),
-            '"' => (TokenKind::Quoted, quoted_len(rest)?),
-            '$' if second == Some('$') => (TokenKind::Text, dollar_len(rest)?),
-            '$' => (TokenKind::Variable, variable_len(rest)?),
-            '0'..='9' => (TokenKind::Number, number_len(rest)),
-            'a'..='z' | 'A'..='Z' | '_' => (TokenKind::Word, word_len(rest)?),
-            '#' => return Err("`#` outside a literal: some lexers read it as a comment".into()),
-            '`' => return Err("a back-quote outside a literal: not Snowflake syntax".into()),
-            '\\' => return Err("a backslash outside a literal".into()),
+            b'\'' => (TokenKind::Text, text_len(rest)?),
+            b'"' => (TokenKind::Quoted, quoted_len(rest)?),
+            b'$' if rest.as_bytes().get(1) == Some(&b'$') => (TokenKind::Text, dollar_len(rest)?),
+            b'$' => (TokenKind::Variable, variable_len(rest)?),
+            b'0'..=b'9' => (TokenKind::Number, number_len(rest)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' => (TokenKind::Word, word_len(rest)?),
+            b'#' => return Err("`#` outside a literal: some lexers read it as a comment".into()),
+            b'`' => return Err("a back-quote outside a literal: not Snowflake syntax".into()),
+            b'\\' => return Err("a backslash outside a literal".into()),
             other if other.is_ascii() => (TokenKind::Symbol, 1),
-            other => return Err(foreign(other)),
+            _ => return Err(rest.chars().next().map(foreign).unwrap_or_default()),
         };
         self.at += len;
-        if first == '@' || self.path == Some(start) {
+        if first == b'@' || self.path == Some(start) {
             self.path = Some(self.at);
         }
         let text = rest.get(..len).unwrap_or_default();
@@ -182,41 +191,44 @@ impl<'a> Cursor<'a> {
     }
 
     fn skip_blanks_and_comments(&mut self) -> Result<(), String> {
+        let bytes = self.text.as_bytes();
         loop {
-            let rest = self.rest();
-            let mut chars = rest.chars();
-            let pair = (chars.next(), chars.next());
-            if matches!(pair, (Some('-'), Some('-')) | (Some('/'), Some('/' | '*'))) && self.path == Some(self.at) {
-                return Err("a comment right behind a stage: lexers disagree whether its path goes on".into());
-            }
-            match pair {
-                (Some(' ' | '\t' | '\n' | '\r'), _) => self.at += 1,
-                (Some('-'), Some('-')) | (Some('/'), Some('/')) => {
-                    let line = rest.split('\n').next().unwrap_or(rest);
-                    if line.trim_end_matches('\r').contains('\r') {
-                        return Err("a bare carriage return in a comment: lexers disagree whether it ends there".into());
-                    }
-                    check_comment(line)?;
-                    self.at += line.len();
-                }
-                (Some('/'), Some('*')) => {
-                    let Some((_, body)) = rest.split_once("/*") else { return Ok(()) };
-                    let Some((inside, _)) = body.split_once("*/") else {
-                        return Err("a block comment is not closed".into());
-                    };
-                    if inside.contains("/*") {
-                        return Err("a block comment holds `/*`: lexers disagree where it ends".into());
-                    }
-                    check_comment(inside)?;
-                    self.at += inside.len() + 4;
-                }
-                (Some('\0'), _) => return Err("a NUL character".into()),
-                (Some(control), _) if control.is_ascii_control() => {
-                    return Err(format!("control character U+{:04X} outside a literal", u32::from(control)));
+            let Some(&first) = bytes.get(self.at) else { return Ok(()) };
+            match (first, bytes.get(self.at + 1)) {
+                (b' ' | b'\t' | b'\n' | b'\r', _) => self.at += 1,
+                (b'-', Some(b'-')) | (b'/', Some(b'/' | b'*')) => self.skip_comment()?,
+                (b'\0', _) => return Err("a NUL character".into()),
+                (control, _) if control.is_ascii_control() => {
+                    return Err(format!("control character U+{control:04X} outside a literal"));
                 }
                 _ => return Ok(()),
             }
         }
+    }
+
+    fn skip_comment(&mut self) -> Result<(), String> {
+        if self.path == Some(self.at) {
+            return Err("a comment right behind a stage: lexers disagree whether its path goes on".into());
+        }
+        let rest = self.rest();
+        if let Some(body) = rest.strip_prefix("/*") {
+            let Some((inside, _)) = body.split_once("*/") else {
+                return Err("a block comment is not closed".into());
+            };
+            if inside.contains("/*") {
+                return Err("a block comment holds `/*`: lexers disagree where it ends".into());
+            }
+            check_comment(inside)?;
+            self.at += inside.len() + 4;
+        } else {
+            let line = rest.split('\n').next().unwrap_or(rest);
+            if line.trim_end_matches('\r').contains('\r') {
+                return Err("a bare carriage return in a comment: lexers disagree whether it ends there".into());
+            }
+            check_comment(line)?;
+            self.at += line.len();
+        }
+        Ok(())
     }
 }
 
@@ -248,20 +260,17 @@ fn is_deceptive(c: char) -> bool {
     )
 }
 
-/// `'…'` with `''` and backslash escapes.
+/// `'…'` with `''` and backslash escapes. All that matters in it is one byte, and no byte of another character.
 fn text_len(rest: &str) -> Result<usize, String> {
-    let mut chars = rest.char_indices().skip(1).peekable();
-    while let Some((at, c)) = chars.next() {
-        match c {
-            '\0' => return Err("a NUL character".into()),
-            '\\' => {
-                chars.next();
-            }
-            '\'' if chars.peek().is_some_and(|(_, next)| *next == '\'') => {
-                chars.next();
-            }
-            '\'' => return Ok(at + 1),
-            _ => {}
+    let bytes = rest.as_bytes();
+    let mut at = 1;
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'\0' => return Err("a NUL character".into()),
+            b'\\' => at += 2,
+            b'\'' if bytes.get(at + 1) == Some(&b'\'') => at += 2,
+            b'\'' => return Ok(at + 1),
+            _ => at += 1,
         }
     }
     Err("a text literal is not closed".into())

@@ -41,6 +41,7 @@
 //! ```
 
 mod analyze;
+mod columns;
 mod expr;
 mod facts;
 mod functions;

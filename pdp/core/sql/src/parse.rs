@@ -1,6 +1,6 @@
 //! One statement's text to its tree, and the proof that the tree holds every word of the text.
 
-use std::{collections::HashMap, ops::Range};
+use std::{collections::HashMap, fmt::Write as _, ops::Range};
 
 use sqlparser::{
     ast::{Ident, Statement},
@@ -109,20 +109,44 @@ pub(crate) fn parse_text(text: &str, depth_max: usize) -> Result<Vec<Statement>,
 const NOISE: [&str; 13] =
     ["AS", "INNER", "OUTER", "WORK", "TEMP", "FIRST", "NEXT", "ROW", "ROWS", "ONLY", "COLUMN", "ASC", "TRANSACTION"];
 
+/// How far ahead a printed word is looked for in the text before it counts as standing elsewhere.
+const AHEAD: usize = 8;
+
 /// Checks that every word, name, number and literal of the text comes back when the tree is printed: what the parser
 /// swallowed or took for something else shows here.
 fn account(piece: &Piece<'_>, statement: &Statement) -> Result<(), String> {
-    let printed = statement.to_string();
-    let printed = gate::tokens(&printed).map_err(|_| "the tree does not print as SQL".to_owned())?;
-    let mut counts: HashMap<(TokenKind, String), usize> = HashMap::with_capacity(printed.len());
-    for token in &printed {
-        if let Some(key) = key(token) {
-            *counts.entry(key).or_default() += 1;
+    let mut printed = String::with_capacity(piece.text.len() * 2);
+    let prints = || "the tree does not print as SQL".to_owned();
+    write!(printed, "{statement}").map_err(|_| prints())?;
+    // Most of a tree prints in the order of the text: what stands alike in both is paired off as it comes, one to one.
+    let mut source: Vec<&Token<'_>> = Vec::with_capacity(piece.tokens.len());
+    source.extend(piece.tokens.iter().filter(|token| token.kind != TokenKind::Symbol));
+    let (mut rest, mut missed, mut left) = (source.as_slice(), Vec::new(), Vec::new());
+    let mut tokens = gate::Tokens::of(&printed);
+    while let Some(token) = tokens.next().map_err(|_| prints())? {
+        if token.kind == TokenKind::Symbol {
+            continue;
+        }
+        match rest.iter().take(AHEAD).position(|other| same(&token, other)) {
+            Some(at) => {
+                let (before, after) = rest.split_at(at);
+                missed.extend_from_slice(before);
+                rest = after.get(1..).unwrap_or_default();
+            }
+            None => left.push(token),
         }
     }
+    missed.extend_from_slice(rest);
+    if missed.is_empty() {
+        return Ok(());
+    }
+    let mut counts: HashMap<(TokenKind, String), usize> = HashMap::with_capacity(left.len());
+    for token in &left {
+        *counts.entry(key(token)).or_default() += 1;
+    }
     let grants = matches!(statement, Statement::Grant(_) | Statement::Revoke(_));
-    for token in &piece.tokens {
-        let Some(key) = key(token) else { continue };
+    for token in missed {
+        let key = key(token);
         match counts.get_mut(&key) {
             Some(count) if *count > 0 => *count -= 1,
             _ if key.0 == TokenKind::Word && (NOISE.contains(&key.1.as_str()) || grants && key.1 == "TABLE") => {}
@@ -135,14 +159,20 @@ fn account(piece: &Piece<'_>, statement: &Statement) -> Result<(), String> {
     Ok(())
 }
 
-fn key(token: &Token<'_>) -> Option<(TokenKind, String)> {
-    match token.kind {
-        TokenKind::Word => Some((TokenKind::Word, token.text.to_ascii_uppercase())),
-        TokenKind::Quoted | TokenKind::Text | TokenKind::Number | TokenKind::Variable => {
-            Some((token.kind, token.text.to_owned()))
+/// Whether two tokens say the same: words without regard to case, everything else to the letter.
+fn same(token: &Token<'_>, other: &Token<'_>) -> bool {
+    token.kind == other.kind
+        && if token.kind == TokenKind::Word {
+            token.text.eq_ignore_ascii_case(other.text)
+        } else {
+            token.text == other.text
         }
-        TokenKind::Symbol => None,
-    }
+}
+
+/// What is equal exactly when two tokens say the same.
+fn key(token: &Token<'_>) -> (TokenKind, String) {
+    let text = if token.kind == TokenKind::Word { token.text.to_ascii_uppercase() } else { token.text.to_owned() };
+    (token.kind, text)
 }
 
 /// Turns the parser's lines and columns (characters, from 1) of one statement into bytes of the whole text.

@@ -12,6 +12,7 @@ use icegate_pdp_model::{
 };
 use sqlparser::ast::{self, Ident};
 
+pub(crate) use crate::columns::{ColumnId, Columns};
 use crate::{
     gate::{self, Piece},
     parse::{self, Places},
@@ -34,15 +35,6 @@ pub(crate) fn stop<T>(why: impl Into<String>) -> Read<T> {
 pub(crate) fn absent(present: bool, what: &str) -> Read<()> {
     if present { stop(format!("{what} is not understood")) } else { Ok(()) }
 }
-
-/// A column of a catalogued relation, by its places in the reader's tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct ColumnId {
-    pub(crate) relation: usize,
-    pub(crate) column: usize,
-}
-
-pub(crate) type Columns = BTreeSet<ColumnId>;
 
 /// Where a value comes from.
 #[derive(Debug, Clone)]
@@ -99,12 +91,9 @@ impl Lineage {
     }
 }
 
-/// Union that moves the smaller set.
-pub(crate) fn merge(into: &mut Columns, mut from: Columns) {
-    if into.len() < from.len() {
-        std::mem::swap(into, &mut from);
-    }
-    into.extend(from);
+/// Adds all of another set.
+pub(crate) fn merge(into: &mut Columns, from: Columns) {
+    if into.is_empty() { *into = from } else { into.unite(&from) }
 }
 
 /// Columns of a query's result.
@@ -126,10 +115,48 @@ pub(crate) struct OutputColumn {
 /// A catalogued relation met while reading.
 #[derive(Debug)]
 pub(crate) struct Known<'a> {
-    pub(crate) name: RelationName,
+    pub(crate) name: Arc<RelationName>,
     pub(crate) entry: &'a CatalogRelation,
     /// For views: their output by position, in the order of the catalog's columns.
     pub(crate) view: Option<Arc<Output>>,
+    /// By place: the number of each column that was read.
+    numbers: Vec<Option<ColumnId>>,
+}
+
+/// The columns one statement read, by number.
+#[derive(Debug, Default)]
+pub(crate) struct Numbered(Vec<NumberedColumn>);
+
+#[derive(Debug)]
+struct NumberedColumn {
+    relation: usize,
+    column: usize,
+    name: ColumnName,
+}
+
+impl Numbered {
+    /// The relation's place among those known, and the column's place in it.
+    pub(crate) fn place(&self, id: ColumnId) -> Option<(usize, usize)> {
+        self.0.get(id.number()).map(|it| (it.relation, it.column))
+    }
+
+    /// The full name of a column.
+    pub(crate) fn name(&self, id: ColumnId) -> Option<&ColumnName> {
+        self.0.get(id.number()).map(|it| &it.name)
+    }
+
+    /// All of them, ordered by name.
+    pub(crate) fn in_order(&self) -> Vec<(ColumnId, &ColumnName)> {
+        let numbered = self.0.iter().enumerate();
+        let mut all: Vec<_> = numbered.filter_map(|(at, it)| Some((ColumnId::numbered(at)?, &it.name))).collect();
+        all.sort_unstable_by_key(|(_, name)| *name);
+        all
+    }
+
+    /// The full names of these columns.
+    pub(crate) fn names(&self, ids: &Columns) -> BTreeSet<ColumnName> {
+        ids.iter().filter_map(|id| self.name(id)).cloned().collect()
+    }
 }
 
 /// What a reference to a relation is for.
@@ -214,6 +241,7 @@ pub(crate) struct Reader<'a, 'r> {
     /// `None` while a view's own text is read.
     pub(crate) places: Option<&'r Places<'r>>,
     pub(crate) known: Vec<Known<'a>>,
+    pub(crate) numbered: Numbered,
     by_name: HashMap<RelationName, usize>,
     pub(crate) sites: Vec<Site>,
     pub(crate) columns_read: Columns,
@@ -248,6 +276,7 @@ impl<'a, 'r> Reader<'a, 'r> {
             depth_max,
             places: Some(places),
             known: Vec::new(),
+            numbered: Numbered::default(),
             by_name: HashMap::new(),
             sites: Vec::new(),
             columns_read: Columns::new(),
@@ -333,7 +362,8 @@ impl<'a, 'r> Reader<'a, 'r> {
         }
         let known = self.known.len();
         self.by_name.insert(name.clone(), known);
-        self.known.push(Known { name: name.clone(), entry, view });
+        let numbers = vec![None; entry.columns.len()];
+        self.known.push(Known { name: Arc::new(name.clone()), entry, view, numbers });
         known
     }
 
@@ -372,9 +402,9 @@ impl<'a, 'r> Reader<'a, 'r> {
         if let Some(site) = site.and_then(|site| self.sites.get_mut(site)) {
             site.used.insert(column);
         }
-        let id = ColumnId { relation: known, column };
+        let Some(id) = self.column_id(known, column) else { return Lineage::opaque() };
         let mut lineage = Lineage {
-            sources: Columns::from([id]),
+            sources: Columns::from(id),
             control: Columns::new(),
             transformation: Transformation::Identity,
             opaque: false,
@@ -382,27 +412,33 @@ impl<'a, 'r> Reader<'a, 'r> {
         let view = self.known.get(known).and_then(|known| known.view.clone());
         if let Some(view) = view {
             if let Some(column) = view.columns.get(column) {
-                lineage.sources.extend(column.lineage.sources.iter().copied());
-                lineage.control.extend(column.lineage.control.iter().copied());
+                lineage.sources.unite(&column.lineage.sources);
+                lineage.control.unite(&column.lineage.control);
                 lineage.opaque |= column.lineage.opaque;
                 lineage.transformation = column.lineage.transformation;
             }
-            lineage.control.extend(view.rows.iter().copied());
+            lineage.control.unite(&view.rows);
         }
-        self.columns_read.extend(lineage.sources.iter().copied());
-        self.columns_read.extend(lineage.control.iter().copied());
+        self.columns_read.unite(&lineage.sources);
+        self.columns_read.unite(&lineage.control);
         lineage
     }
 
-    /// The full name of a column.
-    pub(crate) fn column_name(&self, id: ColumnId) -> Option<ColumnName> {
-        let known = self.known.get(id.relation)?;
-        let column = known.entry.columns.get(id.column)?;
-        Some(ColumnName::new(known.name.clone(), column.name.clone()))
+    /// The number of a column; `None` only when there is no such column, or more of them than can be numbered.
+    fn column_id(&mut self, known: usize, column: usize) -> Option<ColumnId> {
+        let Known { name, entry, numbers, .. } = self.known.get_mut(known)?;
+        let number = numbers.get_mut(column)?;
+        if number.is_none() {
+            let name = ColumnName::new(Arc::clone(name), entry.columns.get(column)?.name.as_str());
+            *number = ColumnId::numbered(self.numbered.0.len());
+            self.numbered.0.push(NumberedColumn { relation: known, column, name });
+        }
+        *number
     }
 
+    /// The full names of columns.
     pub(crate) fn column_names(&self, ids: &Columns) -> BTreeSet<ColumnName> {
-        ids.iter().filter_map(|&id| self.column_name(id)).collect()
+        self.numbered.names(ids)
     }
 
     /// Numbers of columns given by full name.
@@ -411,9 +447,8 @@ impl<'a, 'r> Reader<'a, 'r> {
         for name in names {
             let Some(entry) = self.catalog.relation(&name.relation) else { continue };
             let relation = self.know(&name.relation, entry);
-            if let Some(column) = entry.columns.iter().position(|column| column.name == name.column) {
-                ids.insert(ColumnId { relation, column });
-            }
+            let column = entry.columns.iter().position(|column| column.name == *name.column);
+            ids.extend(column.and_then(|column| self.column_id(relation, column)));
         }
         ids
     }

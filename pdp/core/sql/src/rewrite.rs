@@ -3,7 +3,10 @@
 mod masks;
 mod splice;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use icegate_pdp_model::{
     CatalogColumn, ColumnName, Effect, Mask, ObjectName, RelationName, StatementAnalysis, Transformation, Verb,
@@ -11,7 +14,7 @@ use icegate_pdp_model::{
 use thiserror::Error;
 
 use crate::{
-    analyze::{Analyzed, Limits, Plan, analyze},
+    analyze::{Analyzed, Limits, Plan, Purpose, analyze_for},
     reader::{ColumnId, Known, Output, Role, Site},
     rewrite::splice::Splice,
     statement::Unrewritable,
@@ -143,8 +146,13 @@ pub(crate) fn rewrite(
     Ok(text)
 }
 
+/// A column by its number.
+fn numbered(plan: &Plan<'_>, id: ColumnId) -> Option<ColumnName> {
+    plan.numbered.name(id).cloned()
+}
+
 fn column_at(known: &Known<'_>, column: usize) -> Option<ColumnName> {
-    Some(ColumnName::new(known.name.clone(), known.entry.columns.get(column)?.name.clone()))
+    Some(ColumnName::new(Arc::clone(&known.name), known.entry.columns.get(column)?.name.as_str()))
 }
 
 /// A masked column of a relation or, for a view, one it comes from.
@@ -157,8 +165,8 @@ fn guarded(plan: &Plan<'_>, known: &Known<'_>, masks: &BTreeMap<ColumnName, Mask
 /// A column and, for a view, what it comes from: a mask may read none of it any more.
 fn under(plan: &Plan<'_>, known: &Known<'_>, column: usize) -> BTreeSet<ColumnName> {
     let lineage = known.view.as_ref().and_then(|view| view.columns.get(column)).map(|column| &column.lineage);
-    let ids = lineage.iter().flat_map(|lineage| lineage.sources.union(&lineage.control));
-    let names = ids.filter_map(|id| column_at(plan.known.get(id.relation)?, id.column));
+    let ids = lineage.iter().flat_map(|lineage| lineage.sources.iter().chain(lineage.control.iter()));
+    let names = ids.filter_map(|id| numbered(plan, id));
     names.chain(column_at(known, column)).collect()
 }
 
@@ -170,8 +178,8 @@ fn masked_at<'m>(
     masks: &'m BTreeMap<ColumnName, Mask>,
 ) -> Result<BTreeMap<usize, Mask>, Unmaskable> {
     let mut masked: BTreeMap<usize, Mask> = BTreeMap::new();
-    let mask_of = |id: &ColumnId| -> Option<(ColumnName, &'m Mask)> {
-        let name = column_at(plan.known.get(id.relation)?, id.column)?;
+    let mask_of = |id: ColumnId| -> Option<(ColumnName, &'m Mask)> {
+        let name = numbered(plan, id)?;
         masks.get(&name).map(|mask| (name, mask))
     };
     for &column in &site.used {
@@ -179,7 +187,7 @@ fn masked_at<'m>(
             masked.insert(column, mask.clone());
         }
         let Some(output) = known.view.as_ref().and_then(|view| view.columns.get(column)) else { continue };
-        let through = |name| Unmaskable::ThroughView { column: name, view: Box::new(known.name.clone()) };
+        let through = |name| Unmaskable::ThroughView { column: name, view: Box::new((*known.name).clone()) };
         for (name, mask) in output.lineage.sources.iter().filter_map(mask_of) {
             let own = masked.get(&column).cloned();
             let bare = output.lineage.transformation == Transformation::Identity;
@@ -198,7 +206,7 @@ fn masked_at<'m>(
         }
     }
     if let Some((name, _)) = known.view.as_ref().and_then(|view| view.rows.iter().find_map(mask_of)) {
-        return Err(Unmaskable::ThroughView { column: name, view: Box::new(known.name.clone()) });
+        return Err(Unmaskable::ThroughView { column: name, view: Box::new((*known.name).clone()) });
     }
     Ok(masked)
 }
@@ -232,7 +240,7 @@ fn refuse_kind(
     masked: &BTreeMap<usize, Mask>,
     column: &ColumnName,
 ) -> Result<(), Unmaskable> {
-    let own = ObjectName::from(&known.name);
+    let own = ObjectName::from(&*known.name);
     let changes = |effect| matches!(effect, Effect::Write | Effect::Create | Effect::Drop);
     // The mask's values would take the place of the stored ones, for everybody.
     if statement.objects.iter().any(|object| object.name == own && changes(object.effect)) {
@@ -261,7 +269,7 @@ fn splice_site(
     for at in wanted {
         let column: &CatalogColumn = known.entry.columns.get(at).ok_or_else(form)?;
         let quoted = splice::quoted(&column.name);
-        let name = ColumnName::new(known.name.clone(), column.name.clone());
+        let name = ColumnName::new(Arc::clone(&known.name), column.name.as_str());
         columns.push(match masked.get(&at) {
             Some(mask) => {
                 let value = masks::masked(mask, &quoted, &name, &column.data_type, hash_salt)?;
@@ -290,16 +298,16 @@ fn splice_site(
 
 /// The net under the rest: every masked column the statement reads was met at a place that was handled.
 fn covered(plan: &Plan<'_>, masks: &BTreeMap<ColumnName, Mask>) -> Result<(), Unmaskable> {
-    for id in plan.columns_read.difference(&plan.through_made) {
-        let Some(known) = plan.known.get(id.relation) else { continue };
-        let Some(column) = column_at(known, id.column).filter(|column| masks.contains_key(column)) else { continue };
+    for id in plan.columns_read.iter().filter(|&id| !plan.through_made.contains(id)) {
+        let Some(column) = numbered(plan, id).filter(|column| masks.contains_key(column)) else { continue };
+        let Some((relation, at)) = plan.numbered.place(id) else { continue };
         let met = plan.sites.iter().any(|site| {
             let of_view = |view: &Output| {
                 let column = |&at: &usize| view.columns.get(at);
                 let mut used = site.used.iter().filter_map(column).map(|column| &column.lineage);
                 view.rows.contains(id) || used.any(|it| it.sources.contains(id) || it.control.contains(id))
             };
-            site.known == id.relation && site.used.contains(&id.column)
+            site.known == relation && site.used.contains(&at)
                 || plan.known.get(site.known).and_then(|known| known.view.as_deref()).is_some_and(of_view)
         });
         if !met {
@@ -324,7 +332,7 @@ fn prove(
 ) -> Result<(), Unmaskable> {
     let Limits { bytes_max: _, statements_max, depth_max } = analyzed.limits;
     let limits = Limits { bytes_max: text.len(), statements_max, depth_max: depth_max + SPLICE_DEPTH };
-    let Ok(again) = analyze(text, &analyzed.session, analyzed.catalog, &limits) else {
+    let Ok(again) = analyze_for(Purpose::Proof, text, &analyzed.session, analyzed.catalog, &limits) else {
         return Err(Unmaskable::Form { column });
     };
     let named = again.plans.iter().zip(&analyzed.plans).all(|(new, old)| new.labels == old.labels);

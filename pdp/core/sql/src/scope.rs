@@ -238,8 +238,8 @@ impl Reader<'_, '_> {
             Origin::Catalogued { known, column } => self.read(*known, *column, site),
             Origin::Derived(lineage) => lineage.clone(),
             Origin::Made(lineage) => {
-                self.columns_read.extend(lineage.sources.iter().copied());
-                self.through_made.extend(lineage.sources.iter().copied());
+                self.columns_read.unite(&lineage.sources);
+                self.through_made.unite(&lineage.sources);
                 lineage.clone()
             }
         }

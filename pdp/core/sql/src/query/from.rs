@@ -10,7 +10,8 @@ use sqlparser::ast::{
 };
 
 use crate::{
-    gate, names,
+    gate::{Token, Tokens},
+    names,
     parse::Places,
     reader::{Columns, Lineage, Made, Output, OutputColumn, Read, Reader, Role, absent, merge, stop},
     scope::{Ctes, Origin, Scope, Visible, VisibleColumn, decide_rows},
@@ -340,8 +341,8 @@ impl Reader<'_, '_> {
             site.and_then(|site| self.known.get(self.sites.get(site)?.known)).and_then(|known| known.view.clone())
         {
             // Which rows a view has is decided by its own text, read or not.
-            self.columns_read.extend(view.rows.iter().copied());
-            rows.extend(view.rows.iter().copied());
+            self.columns_read.unite(&view.rows);
+            rows.unite(&view.rows);
         }
         scope.visible.push(visible);
         Ok(site)
@@ -448,40 +449,40 @@ impl Reader<'_, '_> {
 
 /// Where the time travel and sampling end that stand right behind a name.
 fn moving_clause(places: &Places<'_>, name_end: usize) -> Option<usize> {
-    let rest = places.after(name_end)?;
-    let tokens = gate::tokens(rest).ok()?;
+    let mut tokens = Tokens::of(places.after(name_end)?);
+    let mut next = || tokens.next().ok().flatten();
+    let among = |token: Option<Token<'_>>, words: &[&str]| {
+        token.is_some_and(|token| words.iter().any(|word| token.text.eq_ignore_ascii_case(word)))
+    };
     let mut end = None;
-    let mut at = 0;
-    while let Some(token) = tokens.get(at) {
-        let word = token.text.to_ascii_uppercase();
-        match word.as_str() {
-            "AT" | "BEFORE" | "SEED" | "REPEATABLE" => at += 1,
-            "SAMPLE" | "TABLESAMPLE" => {
-                at += 1;
-                let method = tokens.get(at).map(|token| token.text.to_ascii_uppercase());
-                at += usize::from(
-                    method.is_some_and(|method| matches!(method.as_str(), "BERNOULLI" | "SYSTEM" | "ROW" | "BLOCK")),
-                );
+    let mut due = next();
+    loop {
+        if among(due, &["SAMPLE", "TABLESAMPLE"]) {
+            due = next();
+            if among(due, &["BERNOULLI", "SYSTEM", "ROW", "BLOCK"]) {
+                due = next();
             }
-            _ => break,
+        } else if among(due, &["AT", "BEFORE", "SEED", "REPEATABLE"]) {
+            due = next();
+        } else {
+            return end;
         }
         let mut depth = 0_usize;
         loop {
-            let token = tokens.get(at)?;
+            let token = due?;
             match token.text {
                 "(" => depth += 1,
                 ")" => depth = depth.checked_sub(1)?,
                 _ if depth == 0 => return None,
                 _ => {}
             }
-            at += 1;
+            due = next();
             if depth == 0 {
                 end = Some(name_end + token.start + token.text.len());
                 break;
             }
         }
     }
-    end
 }
 
 fn is_lateral(factor: &TableFactor) -> bool {

@@ -83,7 +83,7 @@ impl Reader<'_, '_> {
             PivotValueSource::Subquery(query) => {
                 output.open = true;
                 let values = self.query(query, scope.parent, ctes)?;
-                output.rows.extend(values.rows);
+                output.rows.unite(&values.rows);
                 for column in values.columns {
                     decide_rows(&mut output.rows, column.lineage);
                 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use icegate_pdp_model::RelationName;
 
-use crate::gate;
+use crate::gate::Tokens;
 
 /// New text for a place in the old one.
 #[derive(Debug)]
@@ -31,19 +31,38 @@ pub(crate) fn apply(sql: &str, splices: &mut Vec<Splice>) -> Option<String> {
 /// Whether the tokens of the new text are those of the old one with the splices' own in their places: nothing grew
 /// together at an edge.
 pub(crate) fn only_spliced(sql: &str, splices: &[Splice], text: &str) -> bool {
-    let (Ok(old), Ok(new)) = (gate::tokens(sql), gate::tokens(text)) else { return false };
-    let mut wanted: Vec<&str> = Vec::with_capacity(new.len());
-    let mut old = old.iter().peekable();
+    // What cannot be told apart into tokens is like nothing.
+    in_step(sql, splices, text).unwrap_or(false)
+}
+
+fn in_step(sql: &str, splices: &[Splice], text: &str) -> Result<bool, String> {
+    let (mut old, mut new) = (Tokens::of(sql), Tokens::of(text));
+    let mut due = old.next()?;
     for Splice { place, text } in splices {
-        while let Some(token) = old.next_if(|token| token.start < place.start) {
-            wanted.push(token.text);
+        while let Some(token) = due.filter(|token| token.start < place.start) {
+            if new.next()?.map(|token| token.text) != Some(token.text) {
+                return Ok(false);
+            }
+            due = old.next()?;
         }
-        while old.next_if(|token| token.start < place.end).is_some() {}
-        let Ok(tokens) = gate::tokens(text) else { return false };
-        wanted.extend(tokens.iter().map(|token| token.text));
+        while due.is_some_and(|token| token.start < place.end) {
+            due = old.next()?;
+        }
+        let mut own = Tokens::of(text);
+        while let Some(token) = own.next()? {
+            if new.next()?.map(|token| token.text) != Some(token.text) {
+                return Ok(false);
+            }
+        }
     }
-    wanted.extend(old.map(|token| token.text));
-    new.iter().map(|token| token.text).eq(wanted)
+    loop {
+        match (due, new.next()?) {
+            (None, None) => return Ok(true),
+            (Some(old), Some(new)) if old.text == new.text => {}
+            _ => return Ok(false),
+        }
+        due = old.next()?;
+    }
 }
 
 /// An identifier that means exactly this name.

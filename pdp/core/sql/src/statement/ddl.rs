@@ -123,7 +123,7 @@ impl Reader<'_, '_> {
         }
         let made = output.columns.iter().enumerate().map(|(at, column)| {
             let mut influences = column.lineage.clone().all();
-            influences.extend(output.rows.iter().copied());
+            influences.unite(&output.rows);
             (names.get(at).unwrap_or(&column.name).clone(), self.column_names(&influences))
         });
         Some(made.collect())
