@@ -152,6 +152,8 @@ words! {
         CopyLoad = "copy_load",
         /// COPY INTO a stage or URL.
         CopyUnload = "copy_unload",
+        /// COPY FILES from stage to stage.
+        CopyFiles = "copy_files",
         /// GRANT.
         Grant = "grant",
         /// REVOKE.
@@ -174,6 +176,8 @@ words! {
         Call = "call",
         /// EXECUTE.
         Execute = "execute",
+        /// A scripting block: BEGIN … END.
+        Block = "block",
         /// PUT.
         Put = "put",
         /// GET.
@@ -260,6 +264,64 @@ words! {
         Sequence = "sequence",
         /// A file format.
         FileFormat = "file_format",
+        /// An agent of Cortex.
+        Agent = "agent",
+        /// An alert.
+        Alert = "alert",
+        /// An installed application.
+        Application = "application",
+        /// An application package.
+        ApplicationPackage = "application_package",
+        /// A backup set or a snapshot.
+        Backup = "backup",
+        /// A compute pool.
+        ComputePool = "compute_pool",
+        /// A connection for failover.
+        Connection = "connection",
+        /// A contact.
+        Contact = "contact",
+        /// A dataset.
+        Dataset = "dataset",
+        /// An external volume.
+        ExternalVolume = "external_volume",
+        /// A failover group.
+        FailoverGroup = "failover_group",
+        /// A git repository.
+        GitRepository = "git_repository",
+        /// An image repository.
+        ImageRepository = "image_repository",
+        /// A listing.
+        Listing = "listing",
+        /// A reader account, or another account of the organization.
+        ManagedAccount = "managed_account",
+        /// A model.
+        Model = "model",
+        /// A model monitor.
+        ModelMonitor = "model_monitor",
+        /// A network rule.
+        NetworkRule = "network_rule",
+        /// A notebook.
+        Notebook = "notebook",
+        /// A profile of the organization.
+        Profile = "profile",
+        /// A project of dbt or of declarative change management.
+        Project = "project",
+        /// A replication group.
+        ReplicationGroup = "replication_group",
+        /// A resource monitor.
+        ResourceMonitor = "resource_monitor",
+        /// A Cortex search service.
+        SearchService = "search_service",
+        /// A secret.
+        Secret = "secret",
+        /// A service on a compute pool, or a server of tools.
+        Service = "service",
+        /// A Streamlit application.
+        Streamlit = "streamlit",
+        /// A data type.
+        Type = "type",
+        /// A workspace.
+        Workspace = "workspace",
         /// The session.
         Session = "session",
         /// Anything else, named but not sorted.

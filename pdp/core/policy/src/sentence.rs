@@ -113,7 +113,6 @@ fn object(access: &ObjectAccess) -> String {
     };
     match access.kind {
         ObjectKind::Table | ObjectKind::View | ObjectKind::Other | ObjectKind::Location => format!("`{name}`"),
-        ObjectKind::FileFormat => format!("the file format `{name}`"),
-        kind => format!("the {kind} `{name}`"),
+        kind => format!("the {} `{name}`", kind.as_str().replace('_', " ")),
     }
 }

@@ -115,6 +115,35 @@ impl Type {
             | ObjectKind::Tag
             | ObjectKind::Sequence
             | ObjectKind::FileFormat
+            | ObjectKind::Agent
+            | ObjectKind::Alert
+            | ObjectKind::Application
+            | ObjectKind::ApplicationPackage
+            | ObjectKind::Backup
+            | ObjectKind::ComputePool
+            | ObjectKind::Connection
+            | ObjectKind::Contact
+            | ObjectKind::Dataset
+            | ObjectKind::ExternalVolume
+            | ObjectKind::FailoverGroup
+            | ObjectKind::GitRepository
+            | ObjectKind::ImageRepository
+            | ObjectKind::Listing
+            | ObjectKind::ManagedAccount
+            | ObjectKind::Model
+            | ObjectKind::ModelMonitor
+            | ObjectKind::NetworkRule
+            | ObjectKind::Notebook
+            | ObjectKind::Profile
+            | ObjectKind::Project
+            | ObjectKind::ReplicationGroup
+            | ObjectKind::ResourceMonitor
+            | ObjectKind::SearchService
+            | ObjectKind::Secret
+            | ObjectKind::Service
+            | ObjectKind::Streamlit
+            | ObjectKind::Type
+            | ObjectKind::Workspace
             | ObjectKind::Other => Self::Object,
             ObjectKind::Session => return None,
         })

@@ -16,6 +16,7 @@ use crate::{
     parse::{self, Places, Unparsed},
     reader::{Columns, Known, Made, Numbered, Output, Reader, Request, Site, Stop},
     rewrite::{self, Unmaskable},
+    scripting,
     stack::{OPERATORS_MAX, on_enough_stack},
     statement::{After, Draft, Unrewritable},
 };
@@ -147,7 +148,7 @@ pub(crate) fn analyze_for<'a>(
     if sql.len() > limits.bytes_max {
         return Err(AnalyzeError::TooLong { bytes: sql.len(), bytes_max: limits.bytes_max });
     }
-    let (statements, plans) = match gate::split(sql) {
+    let (statements, plans) = match gate::split(sql).map(|pieces| scripting::group(sql, pieces)) {
         Err(why) => vec![unknown(why, sql.len())],
         Ok(pieces) if pieces.is_empty() => vec![unknown("there is no statement in the text".into(), sql.len())],
         Ok(pieces) => {
@@ -185,6 +186,18 @@ fn read_all<'a>(
         if readings.last().is_some_and(|(analysis, _)| analysis.level != Level::Understood) {
             let why = "it follows a statement that is not understood, which may change what its names mean".to_owned();
             readings.push(unknown(why, bytes));
+            continue;
+        }
+        if scripting::opens(&piece.tokens) {
+            // The parser has another idea of what a block is.
+            readings.push(by_head(
+                piece,
+                &session,
+                catalog,
+                &request,
+                limits,
+                "its statements are read one by one".to_owned(),
+            ));
             continue;
         }
         let blanked = parse::without_manner(piece);
@@ -260,8 +273,9 @@ fn by_head<'a>(
     let bytes = piece.text.len();
     let places = Places::of(piece);
     let mut reader = Reader::new(catalog, session.clone(), request, limits.depth_max, &places);
-    let Some(Head { kind, exports, unmaskable }) = heads::classify(piece, &mut reader) else {
-        return unknown(why, bytes);
+    let Head { kind, exports, unmaskable, opaque, bodies } = match heads::classify(piece, &mut reader) {
+        Ok(head) => head,
+        Err(better) => return unknown(better.unwrap_or(why), bytes),
     };
     let objects = reader.take_objects();
     let analysis = StatementAnalysis {
@@ -273,9 +287,18 @@ fn by_head<'a>(
         projection: Vec::new(),
         exports,
         unresolved: reader.take_unresolved().into_iter().collect(),
-        why: Some(format!("told by its head alone: {why}")),
+        why: Some(opaque.unwrap_or_else(|| {
+            let by = match (kind.verb, bodies) {
+                (Verb::Block, _) => "a block",
+                (_, true) => "told by its head and the SQL in it",
+                (_, false) => "told by its head alone",
+            };
+            format!("{by}: {why}")
+        })),
         facts: Facts {
             relations: u32::try_from(reader.relations.len()).unwrap_or(u32::MAX),
+            cross_join: reader.cross_join,
+            functions: std::mem::take(&mut reader.functions),
             bytes: bytes as u64,
             ..Facts::default()
         },
@@ -318,7 +341,7 @@ fn project(reader: &Reader<'_, '_>, output: &Output) -> Vec<OutputColumn> {
 }
 
 /// What a statement changed for the ones after it.
-fn follow(after: After, session: &mut SessionContext, request: &mut Request) {
+pub(crate) fn follow(after: After, session: &mut SessionContext, request: &mut Request) {
     match after {
         After::Made(name, columns) => {
             request.made.insert(name, Made::Columns(columns));

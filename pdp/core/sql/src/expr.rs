@@ -208,7 +208,9 @@ impl Reader<'_, '_> {
             | Value::HexStringLiteral(_)
             | Value::Boolean(_)
             | Value::Null => Ok(Lineage::none()),
-            Value::Placeholder(text) if is_bind(text) => Ok(Lineage::none()),
+            Value::Placeholder(text) if is_bind(text) || self.bodies.scripting && text.starts_with(':') => {
+                Ok(Lineage::none())
+            }
             Value::Placeholder(text) => {
                 self.miss("variable or position", text);
                 Ok(Lineage::opaque())

@@ -1,30 +1,37 @@
 //! Statements the parser does not read, told by their heads: a table of what a whole statement can look like, matched
 //! token by token.
 //!
-//! Nothing here reads a query or an expression: a statement that holds one, or code, or a computed name, matches no
-//! row and stays unknown.
+//! SQL inside them (bodies of tasks, views and procedures, conditions, blocks) is read by [`crate::bodies`], which comes
+//! back here for what the parser does not read there. Code that is not SQL is opaque: stored, that is said; run now, the
+//! statement stays unknown. A computed name matches no row.
 
 mod atoms;
+mod code;
 mod matcher;
+mod objects;
 mod options;
+mod parts;
 mod table;
 mod touch;
 mod transfer;
+mod words;
 
-use std::sync::LazyLock;
+use std::{collections::HashMap, sync::LazyLock};
 
-use icegate_pdp_model::{Kind, ObjectKind, Verb};
+use icegate_pdp_model::{Effect, Kind, ObjectKind, Verb};
 
 use crate::{
     gate::{Piece, Token, TokenKind},
     heads::{
-        matcher::{Matcher, atoms},
-        table::HEADS,
-        touch::{Touch, Touched},
+        matcher::{Matcher, Row, atoms},
+        table::{CLAUSES, HEADS},
+        touch::Touched,
     },
     reader::Reader,
+    scripting,
     statement::Unrewritable,
 };
+pub(crate) use touch::{Body, Param};
 
 /// What the head of a statement says, besides the objects the reader gathered.
 #[derive(Debug)]
@@ -32,27 +39,76 @@ pub(crate) struct Head {
     pub(crate) kind: Kind,
     pub(crate) exports: Vec<String>,
     pub(crate) unmaskable: Option<Unrewritable>,
+    /// Code in it that is not read: why.
+    pub(crate) opaque: Option<String>,
+    /// SQL in it was read.
+    pub(crate) bodies: bool,
 }
 
-/// Matches a statement against the table, and notes in the reader what it touches.
-pub(crate) fn classify(piece: &Piece<'_>, reader: &mut Reader<'_, '_>) -> Option<Head> {
-    let tokens = transfer::tokens(piece)?;
-    let verb = verb(tokens.first()?)?;
-    let touched = ROWS.iter().find_map(|row| Matcher::whole(row, &tokens))?;
+/// Matches a statement against the table, and notes in the reader what it touches. The error may say why.
+pub(crate) fn classify(piece: &Piece<'_>, reader: &mut Reader<'_, '_>) -> Result<Head, Option<String>> {
+    if scripting::opens(&piece.tokens) {
+        let exports = reader.block(piece).map_err(Some)?;
+        let kind = Kind::of(Verb::Block);
+        return Ok(Head { kind, exports, unmaskable: Some(Unrewritable::Body), opaque: None, bodies: true });
+    }
+    let tokens = defined(transfer::tokens(piece).ok_or(None)?);
+    let verb = verb(tokens.first().ok_or(None)?).ok_or(None)?;
+    let text = (piece.text, piece.start);
+    let job = verb == Verb::Execute && tokens.get(1).is_some_and(|token| token.text.eq_ignore_ascii_case("IMMEDIATE"));
+    let unread =
+        || job.then(|| "EXECUTE IMMEDIATE of what is not a constant: what it runs is not in the statement".to_owned());
+    let touched = ROWS.iter().find_map(|row| Matcher::whole(row, text, &tokens)).ok_or_else(unread)?;
+    let first = touched.first().and_then(touch::Touch::kind);
     let object = match verb {
-        Verb::Create | Verb::Alter | Verb::Drop | Verb::Undrop | Verb::Comment => touched.first().and_then(Touch::kind),
+        Verb::Create | Verb::Alter | Verb::Drop | Verb::Undrop | Verb::Comment => first.or_else(|| {
+            tokens.get(1).filter(|token| token.text.eq_ignore_ascii_case("ACCOUNT")).map(|_| ObjectKind::Account)
+        }),
+        Verb::Use => Some(ObjectKind::Role),
         _ => None,
     };
     let copies = verb == Verb::Create && object != Some(ObjectKind::Stream);
-    let Touched { exports } = touch::apply(touched, reader)?;
-    Some(Head { kind: Kind { verb, object }, exports, unmaskable: copies.then_some(Unrewritable::Copy) })
+    let Touched { exports, opaque, bodies } = touch::apply(touched, verb, reader)?;
+    let load = verb == Verb::CopyFiles && tokens.get(1).is_some_and(|token| token.text.eq_ignore_ascii_case("INTO"));
+    let verb = if load { Verb::CopyLoad } else { verb };
+    let unmaskable = match (verb, object) {
+        (Verb::Create | Verb::Alter, Some(ObjectKind::View)) if bodies => Some(Unrewritable::View),
+        _ if bodies || job => Some(Unrewritable::Body),
+        _ => copies.then_some(Unrewritable::Copy),
+    };
+    Ok(Head { kind: Kind { verb, object }, exports, unmaskable, opaque, bodies })
+}
+
+/// What a head does to names that later statements of the same block use.
+pub(crate) fn changes(effect: Effect) -> bool {
+    matches!(effect, Effect::Create | Effect::Alter | Effect::Drop)
+}
+
+/// DEFINE makes or changes: `CREATE OR ALTER` in other words.
+fn defined(mut tokens: Vec<Token<'_>>) -> Vec<Token<'_>> {
+    if let Some(&first) = tokens.first().filter(|token| token.text.eq_ignore_ascii_case("DEFINE")) {
+        let word = |text| Token { text, ..first };
+        tokens.splice(..1, [word("CREATE"), word("OR"), word("ALTER")]);
+    }
+    tokens
 }
 
 /// The table, each row cut into its atoms.
-static ROWS: LazyLock<Vec<Vec<&'static str>>> = LazyLock::new(|| HEADS.iter().map(|row| atoms(row)).collect());
+static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| HEADS.iter().map(|row| atoms(row)).collect());
+
+/// The lists of clauses, likewise, by their names.
+static LISTED: LazyLock<HashMap<&'static str, Vec<Row>>> =
+    LazyLock::new(|| CLAUSES.iter().map(|(list, rows)| (*list, rows.iter().map(|row| atoms(row)).collect())).collect());
 
 /// Words that begin a statement with a head.
 const VERBS: &[(&str, Verb)] = &[
+    ("WITH", Verb::Call),
+    ("USE", Verb::Use),
+    ("UNSET", Verb::Set),
+    ("START", Verb::Transaction),
+    ("SET", Verb::Set),
+    ("COPY", Verb::CopyFiles),
+    ("BEGIN", Verb::Transaction),
     ("ALTER", Verb::Alter),
     ("CALL", Verb::Call),
     ("COMMENT", Verb::Comment),

@@ -41,6 +41,7 @@
 //! ```
 
 mod analyze;
+mod bodies;
 mod columns;
 mod expr;
 mod facts;
@@ -53,6 +54,7 @@ mod query;
 mod reader;
 mod rewrite;
 mod scope;
+mod scripting;
 mod stack;
 mod statement;
 

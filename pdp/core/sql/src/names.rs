@@ -68,7 +68,7 @@ pub(crate) fn constant(args: &[FunctionArg]) -> Option<Vec<String>> {
 }
 
 /// A name written in a text: words and quoted names between dots, nothing else. What an escape could change is no name.
-fn dotted(text: &str) -> Option<Vec<String>> {
+pub(crate) fn dotted(text: &str) -> Option<Vec<String>> {
     if text.contains(['\\', '\'']) {
         return None;
     }

@@ -1,6 +1,7 @@
 //! What reading one statement gathers: relations met, columns read, names that do not resolve.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeSet, HashMap},
     ops::Range,
     sync::Arc,
@@ -14,7 +15,9 @@ use sqlparser::ast::{self, Ident};
 
 pub(crate) use crate::columns::{ColumnId, Columns};
 use crate::{
+    bodies::Depth,
     gate::{self, Piece},
+    heads,
     parse::{self, Places},
     scope::Ctes,
     stack::{OPERATORS_MAX, on_enough_stack},
@@ -199,7 +202,7 @@ pub(crate) struct Site {
 }
 
 /// A relation made earlier in the same request.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Made {
     /// Its columns and where their values come from.
     Columns(Vec<(String, MadeSources)>),
@@ -236,7 +239,7 @@ impl Request {
 pub(crate) struct Reader<'a, 'r> {
     pub(crate) catalog: &'a Catalog,
     pub(crate) session: SessionContext,
-    pub(crate) request: &'r Request,
+    pub(crate) request: Cow<'r, Request>,
     pub(crate) depth_max: usize,
     /// `None` while a view's own text is read.
     pub(crate) places: Option<&'r Places<'r>>,
@@ -259,6 +262,8 @@ pub(crate) struct Reader<'a, 'r> {
     pub(crate) in_match: bool,
     /// Common table expressions read so far, by address.
     pub(crate) ctes_read: BTreeSet<usize>,
+    /// How far into bodies the reading is.
+    pub(crate) bodies: Depth,
 }
 
 impl<'a, 'r> Reader<'a, 'r> {
@@ -272,7 +277,7 @@ impl<'a, 'r> Reader<'a, 'r> {
         Self {
             catalog,
             session,
-            request,
+            request: Cow::Borrowed(request),
             depth_max,
             places: Some(places),
             known: Vec::new(),
@@ -289,7 +294,44 @@ impl<'a, 'r> Reader<'a, 'r> {
             through_made: Columns::new(),
             in_match: false,
             ctes_read: BTreeSet::new(),
+            bodies: Depth::default(),
         }
+    }
+
+    /// Runs `work`, and forgets what it gathered when it stops.
+    pub(crate) fn attempt<T>(&mut self, work: impl FnOnce(&mut Self) -> Read<T>) -> Read<T> {
+        let sites = self.sites.len();
+        let columns_read = std::mem::take(&mut self.columns_read);
+        let through_made = std::mem::take(&mut self.through_made);
+        let objects = std::mem::take(&mut self.objects);
+        let unresolved = std::mem::take(&mut self.unresolved);
+        let functions = std::mem::take(&mut self.functions);
+        let relations = std::mem::take(&mut self.relations);
+        let (cross_join, in_match) = (self.cross_join, self.in_match);
+        let read = work(self);
+        if read.is_err() {
+            self.sites.truncate(sites);
+            self.columns_read = Columns::new();
+            self.through_made = Columns::new();
+            self.objects.clear();
+            self.unresolved.clear();
+            self.functions.clear();
+            self.relations.clear();
+            (self.cross_join, self.in_match) = (cross_join, in_match);
+        }
+        self.columns_read.unite(&columns_read);
+        self.through_made.unite(&through_made);
+        self.objects.extend(objects);
+        self.unresolved.extend(unresolved);
+        self.functions.extend(functions);
+        self.relations.extend(relations);
+        read
+    }
+
+    /// What was changed so far, by kind and name.
+    pub(crate) fn touched_so_far(&self) -> BTreeSet<(ObjectKind, Vec<String>)> {
+        let changed = self.objects.iter().filter(|object| heads::changes(object.effect));
+        changed.map(|object| (object.kind, object.name.parts().to_vec())).collect()
     }
 
     /// Notes an object and what is done to it.

@@ -45,6 +45,14 @@ pub enum Unmaskable {
         /// The masked column.
         column: ColumnName,
     },
+    /// A block or another body reads it.
+    #[error(
+        "Column `{column}` is masked for you and this statement reads it in a block, a body or a condition, where no mask can stand; run the query as a statement of its own, or leave the column out."
+    )]
+    Body {
+        /// The masked column.
+        column: ColumnName,
+    },
     /// Time travel or sampling of the relation itself.
     #[error(
         "Column `{column}` is masked for you and cannot be masked together with {what} of `{}`; leave {what} out, or leave the column out.",
@@ -222,6 +230,7 @@ fn refuse(plan: &Plan<'_>, known: &Known<'_>, site: &Site, column: &ColumnName) 
     match plan.unmaskable {
         Some(Unrewritable::View) => return Err(Unmaskable::View { column }),
         Some(Unrewritable::Copy) => return Err(Unmaskable::Copy { column }),
+        Some(Unrewritable::Body) => return Err(Unmaskable::Body { column }),
         None => {}
     }
     if let Some(what) = site.qualified {
@@ -314,6 +323,7 @@ fn covered(plan: &Plan<'_>, masks: &BTreeMap<ColumnName, Mask>) -> Result<(), Un
             return Err(match plan.unmaskable {
                 Some(Unrewritable::Copy) => Unmaskable::Copy { column },
                 Some(Unrewritable::View) => Unmaskable::View { column },
+                Some(Unrewritable::Body) => Unmaskable::Body { column },
                 None => Unmaskable::Form { column },
             });
         }

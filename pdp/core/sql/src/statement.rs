@@ -44,6 +44,8 @@ pub(crate) enum Unrewritable {
     View,
     /// A copy of stored rows: nothing computes on the way.
     Copy,
+    /// SQL inside the statement, whose text is not rewritten.
+    Body,
 }
 
 /// What later statements of the request must know.
@@ -122,8 +124,11 @@ impl Reader<'_, '_> {
                 external_volume,
                 catalog,
                 catalog_sync,
+                with_tags,
+                with_contacts,
                 ..
             } => {
+                absent(with_tags.is_some() || with_contacts.is_some(), "a tag or contact of a database")?;
                 absent(location.is_some() || managed_location.is_some(), "LOCATION")?;
                 absent(
                     external_volume.is_some() || catalog.is_some() || catalog_sync.is_some(),

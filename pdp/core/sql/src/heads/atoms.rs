@@ -6,10 +6,12 @@ use crate::{
     gate::{Token, TokenKind},
     heads::{
         matcher::Matcher,
+        objects::{OBJECTS, Object, Scope, Settings},
         options::{Keys, literal},
-        table::{LISTS, OBJECTS, Object, Scope, Settings},
         touch::Touch,
+        words::LISTS,
     },
+    names,
 };
 
 /// Words that would make a list of plain words and names something else.
@@ -23,9 +25,14 @@ impl Matcher<'_, '_> {
     #[cfg(test)]
     #[rustfmt::skip]
     pub(super) const FORMS: &'static [&'static str] = &[
-        "account", "column", "columns", "container", "counts", "file", "grantee", "keys", "like", "list", "names",
-        "new", "number", "object", "options", "or", "place", "plain", "relation", "rights", "routine", "searches",
-        "settable", "several", "share", "stage", "tags", "text", "texts", "time", "untags", "unuser", "user",
+        "account", "accounts", "action", "anonymous", "arguments", "bracketed_action", "bracketed_query", "code", "column", "column_default",
+        "column_list", "column_type", "columns", "condition", "constraint", "contacts", "container", "counts", "current_warehouse", "definitions", "every_role",
+        "exported_names", "expression", "expressions", "file", "function_body", "grantee", "idents", "keys", "language", "like", "list",
+        "masked_using", "names", "names_with_brackets", "new", "number", "object", "options", "options_in_brackets", "or", "own_stage", "place",
+        "plain", "plain_brackets", "policy_body", "policy_word", "predicate", "query", "relation", "remote", "remote_object", "rights",
+        "role_used", "routine", "run", "searches", "secrets", "semantic_tables", "service_role", "session", "setting", "settable", "several", "share",
+        "signature", "specification", "stage", "stage_or_text", "tables", "tags", "tags_of_column", "tags_text", "tasks", "text", "text_name", "text_or_stage",
+        "texts", "time", "type_of", "untags", "untags_of_column", "unuser", "user", "variable", "variables", "variables_listed", "when", "words",
     ];
 
     /// Matches one form.
@@ -42,7 +49,7 @@ impl Matcher<'_, '_> {
             }
             "object" => self.some_object(effects, |_| true),
             "plain" => self.some_object(effects, |object| object.settings == Settings::Plain),
-            "settable" => self.some_object(effects, |object| object.settings != Settings::Closed),
+            "settable" => self.some_object(effects, |object| object.kind != ObjectKind::User),
             "relation" => {
                 self.some_object(effects, |object| matches!(object.kind, ObjectKind::Table | ObjectKind::View))
             }
@@ -65,8 +72,18 @@ impl Matcher<'_, '_> {
                 self.touched.push(Touch::Named { kind: ObjectKind::Share, parts, effects });
                 Some(())
             }
+            "session" => {
+                self.touched.push(Touch::Session(effects));
+                Some(())
+            }
+            "every_role" => {
+                let parts = vec!["ALL".to_owned()];
+                self.touched.push(Touch::Named { kind: ObjectKind::Role, parts, effects });
+                Some(())
+            }
             "routine" => self.routine(),
             "options" => self.options(Keys::Any),
+            "setting" => self.setting(Keys::Any, 0),
             "user" => self.options(Keys::User),
             "keys" => self.keys(Keys::Any),
             "unuser" => self.keys(Keys::User),
@@ -81,23 +98,29 @@ impl Matcher<'_, '_> {
             "column" => self.ident().map(drop),
             "columns" => self.brackets(),
             "searches" => self.several_of(|matcher| {
+                if matcher.peek()?.kind == TokenKind::Number {
+                    matcher.at += 1;
+                    return Some(());
+                }
                 matcher.ident()?;
-                matcher.brackets()
+                matcher.peek().is_none_or(|token| token.text != "(").then_some(()).or_else(|| matcher.brackets())
             }),
             "time" => self.time(),
             "counts" => self.counts(),
-            "tags" => self.several_of(|matcher| {
+            "tags" => {
+                self.tagged()?;
+                self.again(Self::tagged)
+            }
+            "untags" => self.several_of(|matcher| {
                 matcher.tag()?;
-                matcher.word("=").then_some(())?;
-                literal(matcher.next()?).map(drop)
+                if matcher.word("=") { matcher.text_or_quoted() } else { Some(()) }
             }),
-            "untags" => self.several_of(Self::tag),
             "list" => LISTS.iter().any(|words| self.words(words)).then_some(()),
             "place" => self.place(),
             "rights" => self.rights(),
             "several" => self.several(),
             "grantee" => self.grantee(),
-            _ => None,
+            other => self.code_form(other).unwrap_or_else(|| self.part(other, effects)),
         }
     }
 
@@ -111,7 +134,7 @@ impl Matcher<'_, '_> {
         self.object(object, effects)
     }
 
-    fn several_of(&mut self, mut one: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
+    pub(super) fn several_of(&mut self, mut one: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
         one(self)?;
         while self.word(",") {
             one(self)?;
@@ -119,7 +142,19 @@ impl Matcher<'_, '_> {
         Some(())
     }
 
-    fn tag(&mut self) -> Option<()> {
+    /// `tag = 'value'`.
+    pub(super) fn tagged(&mut self) -> Option<()> {
+        self.tag()?;
+        self.word("=").then_some(())?;
+        self.text_or_quoted()
+    }
+
+    pub(super) fn text_or_quoted(&mut self) -> Option<()> {
+        let token = self.next()?;
+        (token.kind == TokenKind::Quoted || literal(token).is_some()).then_some(())
+    }
+
+    pub(super) fn tag(&mut self) -> Option<()> {
         let parts = self.name()?;
         let object = OBJECTS.iter().find(|object| object.kind == ObjectKind::Tag)?;
         self.touched.push(Touch::Object { object, parts, effects: vec![Effect::Use] });
@@ -136,7 +171,7 @@ impl Matcher<'_, '_> {
     }
 
     /// `@…` up to the next blank, or the same in quotes.
-    fn stage(&mut self, effects: Vec<Effect>) -> Option<()> {
+    pub(super) fn stage(&mut self, effects: Vec<Effect>) -> Option<()> {
         let first = self.peek()?;
         let text = if first.kind == TokenKind::Text {
             let text = literal(self.next()?)?.strip_prefix('@')?;
@@ -160,12 +195,19 @@ impl Matcher<'_, '_> {
     /// A procedure's name and literals for it: an expression could read.
     fn routine(&mut self) -> Option<()> {
         let parts = self.name()?;
+        let from = self.at;
+        self.arguments()?;
+        let texts = self.tokens.get(from..self.at)?.iter().filter_map(literal).map(str::to_owned).collect();
+        self.touched.push(Touch::Routine { parts, texts });
+        Some(())
+    }
+
+    pub(super) fn arguments(&mut self) -> Option<()> {
         self.word("(").then_some(())?;
         if !self.word(")") {
             self.several_of(Self::argument)?;
             self.word(")").then_some(())?;
         }
-        self.touched.push(Touch::Routine { parts });
         Some(())
     }
 
@@ -175,17 +217,10 @@ impl Matcher<'_, '_> {
             next(1) == Some("=") && next(2) == Some(">")
         };
         if arrow(self) {
-            self.ident()?;
+            self.next()?;
             self.at += 2;
         }
-        if self.word("TRUE|FALSE|NULL|?") {
-            return Some(());
-        }
-        if self.word("-|+") {
-            return (self.next()?.kind == TokenKind::Number).then_some(());
-        }
-        let token = self.next()?;
-        (token.kind == TokenKind::Number || literal(token).is_some()).then_some(())
+        self.expression_until(|_, token| token.text == ",", false)
     }
 
     /// `(NUMBER, VARCHAR(10))`.
@@ -199,7 +234,7 @@ impl Matcher<'_, '_> {
     }
 
     /// Columns and what is computed of them, in brackets.
-    fn brackets(&mut self) -> Option<()> {
+    pub(super) fn brackets(&mut self) -> Option<()> {
         self.bracketed(|token| match token.kind {
             TokenKind::Word => !NOT_PLAIN.iter().any(|word| token.text.eq_ignore_ascii_case(word)),
             TokenKind::Number | TokenKind::Quoted => true,
@@ -210,7 +245,7 @@ impl Matcher<'_, '_> {
     }
 
     /// Nested brackets around tokens that fit.
-    fn bracketed(&mut self, fits: impl Fn(&Token<'_>) -> bool) -> Option<()> {
+    pub(super) fn bracketed(&mut self, fits: impl Fn(&Token<'_>) -> bool) -> Option<()> {
         self.word("(").then_some(())?;
         let mut depth = 1_usize;
         while depth > 0 {
@@ -229,11 +264,23 @@ impl Matcher<'_, '_> {
     fn time(&mut self) -> Option<()> {
         self.word("AT|BEFORE").then_some(())?;
         self.word("(").then_some(())?;
-        self.word("TIMESTAMP|OFFSET|STATEMENT|STREAM").then_some(())?;
+        let stream = self.word("STREAM");
+        (stream || self.word("TIMESTAMP|OFFSET|STATEMENT")).then_some(())?;
         (self.word("=") && self.word(">")).then_some(())?;
-        self.word("-");
+        if stream {
+            let parts = names::dotted(literal(self.next()?)?)?;
+            self.touched.push(Touch::Named { kind: ObjectKind::Stream, parts, effects: vec![Effect::Metadata] });
+            return self.word(")").then_some(());
+        }
+        if !self.word("-") && self.peek()?.kind == TokenKind::Word {
+            self.expression_until(|_, _| false, false)?;
+            return self.word(")").then_some(());
+        }
         let token = self.next()?;
         (token.kind == TokenKind::Number || literal(token).is_some()).then_some(())?;
+        while self.word("*|+") {
+            (self.next()?.kind == TokenKind::Number).then_some(())?;
+        }
         if self.word(":") {
             self.word(":").then_some(())?;
             self.word("TIMESTAMP|TIMESTAMP_LTZ|TIMESTAMP_NTZ|TIMESTAMP_TZ|DATE").then_some(())?;
@@ -305,17 +352,12 @@ impl Matcher<'_, '_> {
         while self.peek().is_some_and(|token| token.kind == TokenKind::Word && !token.text.eq_ignore_ascii_case("IN")) {
             self.at += 1;
         }
-        (1..=4).contains(&(self.at - from)).then_some(())
+        (1..=5).contains(&(self.at - from)).then_some(())
     }
 
     fn grantee(&mut self) -> Option<()> {
         let effects = vec![Effect::Grant];
-        if self.words("APPLICATION ROLE") {
-            let parts = self.name()?;
-            self.touched.push(Touch::Named { kind: ObjectKind::Role, parts, effects });
-            return Some(());
-        }
-        let kinds = ["DATABASE ROLE", "ROLE", "USER", "SHARE", "APPLICATION"];
+        let kinds = ["APPLICATION ROLE", "DATABASE ROLE", "ROLE", "USER", "SHARE", "APPLICATION"];
         let words = kinds.into_iter().find(|words| self.words(words)).unwrap_or("ROLE");
         let object = OBJECTS.iter().find(|object| object.words == words)?;
         let parts = self.name()?;

@@ -1,14 +1,15 @@
 //! Settings: `KEY = value`, with texts that may be places outside.
 
-use icegate_pdp_model::Effect;
+use icegate_pdp_model::{Effect, ObjectKind};
 
 use crate::{
     gate::{Token, TokenKind},
     heads::{
         matcher::Matcher,
-        table::{ESCAPED, MEANING, SETTING_OBJECTS, USER_SETTINGS},
         touch::Touch,
+        words::{ESCAPED, MEANING, SETTING_BARRED, SETTING_OBJECTS, SETTING_PLACES, SETTING_SHOWN, USER_SETTINGS},
     },
+    names,
 };
 
 /// Which settings may stand there.
@@ -34,11 +35,14 @@ impl Matcher<'_, '_> {
     pub(super) fn options(&mut self, keys: Keys) -> Option<()> {
         self.setting(keys, 0)?;
         loop {
+            let (at, touched) = (self.at, self.touched.len());
             self.word(",");
-            if !self.key_is_next() {
+            if !self.key_is_next() || self.setting(keys, 0).is_none() {
+                // What is no setting is another clause, or the row does not match.
+                self.at = at;
+                self.touched.truncate(touched);
                 return Some(());
             }
-            self.setting(keys, 0)?;
         }
     }
 
@@ -59,7 +63,7 @@ impl Matcher<'_, '_> {
         equals && self.peek().is_some_and(|token| token.kind == TokenKind::Word)
     }
 
-    fn setting(&mut self, keys: Keys, depth: usize) -> Option<()> {
+    pub(super) fn setting(&mut self, keys: Keys, depth: usize) -> Option<()> {
         self.key_is_next().then_some(())?;
         let key = self.next()?.text.to_ascii_uppercase();
         keys.allow(&key).then_some(())?;
@@ -97,11 +101,17 @@ impl Matcher<'_, '_> {
                 self.list(key, depth + 1)
             }
             TokenKind::Word | TokenKind::Quoted => self.named(key),
+            // A variable's value is not seen, so it may name no place and no object.
+            TokenKind::Variable if !key.ends_with("URL") && object(key).is_none() && !SETTING_PLACES.contains(&key) => {
+                self.at += 1;
+                Some(())
+            }
+            TokenKind::Symbol if token.text == "@" => self.stage(vec![Effect::Read]),
             TokenKind::Symbol | TokenKind::Variable => None,
         }
     }
 
-    fn list(&mut self, key: &str, depth: usize) -> Option<()> {
+    pub(super) fn list(&mut self, key: &str, depth: usize) -> Option<()> {
         while !self.word(")") {
             if self.key_is_next() {
                 self.setting(Keys::Any, depth)?;
@@ -121,32 +131,66 @@ impl Matcher<'_, '_> {
         }
         // A place must be a text, to be seen.
         (!key.ends_with("URL")).then_some(())?;
-        let object = SETTING_OBJECTS.iter().find(|(setting, _, _)| *setting == key);
-        let none = ["NONE", "NULL"].map(str::to_owned);
-        if let (Some(&(_, kind, effect)), false) = (object, parts.is_empty() || none.contains(parts.first()?)) {
-            self.touched.push(Touch::Named { kind, parts, effects: vec![effect] });
+        self.object_of(key, parts)
+    }
+
+    /// The object a setting names.
+    fn object_of(&mut self, key: &str, parts: Vec<String>) -> Option<()> {
+        let none = ["NONE", "NULL"];
+        let managed = key == "CATALOG" && parts == ["SNOWFLAKE"];
+        match object(key) {
+            Some((kind, effects)) => {
+                if !managed && parts.first().is_some_and(|first| !none.contains(&first.as_str())) {
+                    self.touched.push(Touch::Named { kind, parts, effects: effects.to_vec() });
+                }
+                Some(())
+            }
+            // A dotted name names something, and it must be known what.
+            None => (parts.len() <= 1 || SETTING_PLACES.contains(&key)).then_some(()),
         }
-        Some(())
     }
 
     /// A text; data can come from and go to a place it names.
     fn place_in(&mut self, key: &str, token: &Token<'_>) -> Option<()> {
         let text = literal(token)?;
-        if key == "COMMENT" {
+        if SETTING_SHOWN.contains(&key) || SETTING_BARRED.contains(&key) {
             return Some(());
         }
         let escaped = text.contains('\\');
         (!escaped || ESCAPED.contains(&key)).then_some(())?;
-        // An object named by a text is not followed.
-        (!SETTING_OBJECTS.iter().any(|(setting, _, _)| *setting == key)).then_some(())?;
-        if text.contains("://") {
-            let effects = vec![Effect::Import, Effect::Export];
+        if object(key).is_some() {
+            return self.object_of(key, names::dotted(text)?);
+        }
+        if key == "TARGET_PATH" {
+            self.touched.push(Touch::Stage { text: text.strip_prefix('@')?.to_owned(), effects: vec![Effect::Write] });
+            return Some(());
+        }
+        let anywhere = text == "*" && key == "STORAGE_ALLOWED_LOCATIONS";
+        let egress = key == "VALUE_LIST" && self.follows("MODE = EGRESS");
+        if anywhere || text.contains("://") || SETTING_PLACES.contains(&key) || egress {
+            let sent = egress || key == "ALLOWED_RECIPIENTS";
+            let effects = if sent { vec![Effect::Export] } else { vec![Effect::Import, Effect::Export] };
             self.touched.push(Touch::Location { url: text.replace("''", "'"), effects });
         } else if key.ends_with("URL") {
             return None;
+        } else if text.starts_with('@') && !ESCAPED.contains(&key) {
+            self.touched.push(Touch::Stage { text: text.strip_prefix('@')?.to_owned(), effects: vec![Effect::Read] });
         }
         Some(())
     }
+
+    /// Whether these words stand anywhere in the statement.
+    fn follows(&self, words: &str) -> bool {
+        let words: Vec<&str> = words.split(' ').collect();
+        self.tokens
+            .windows(words.len())
+            .any(|window| window.iter().zip(&words).all(|(token, word)| token.text.eq_ignore_ascii_case(word)))
+    }
+}
+
+/// What a setting names, and what is done to it.
+fn object(key: &str) -> Option<(ObjectKind, &'static [Effect])> {
+    SETTING_OBJECTS.iter().find(|(setting, _, _)| *setting == key).map(|&(_, kind, effects)| (kind, effects))
 }
 
 /// Deepest brackets in settings.

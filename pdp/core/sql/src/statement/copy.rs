@@ -3,7 +3,10 @@
 use icegate_pdp_model::{Effect, ObjectKind, ObjectName as Name, Verb};
 use sqlparser::ast::{
     ObjectName, ObjectNamePart, SelectItem, Statement,
-    helpers::stmt_data_loading::{StageLoadSelectItemKind, StageParamsObject},
+    helpers::{
+        key_value_options::{KeyValueOption, KeyValueOptionKind, KeyValueOptions},
+        stmt_data_loading::{StageLoadSelectItemKind, StageParamsObject},
+    },
 };
 
 use crate::{
@@ -40,8 +43,8 @@ impl Reader<'_, '_> {
             from_query,
             files: _,
             pattern: _,
-            file_format: _,
-            copy_options: _,
+            file_format,
+            copy_options,
             validation_mode,
             partition,
         } = statement
@@ -49,7 +52,16 @@ impl Reader<'_, '_> {
             return stop("this form of COPY is not understood");
         };
         let place = self.place(into)?;
+        self.copy_settings(file_format)?;
+        let purged = self.copy_settings(copy_options)?;
         if let Place::Named = place {
+            if purged
+                && let Some(from) = from_obj
+                && let Place::Stage { object, shown: _ } = self.place(from)?
+            {
+                // What was loaded is removed there.
+                self.touch(ObjectKind::Stage, object, Effect::Write);
+            }
             absent(from_query.is_some() || partition.is_some(), "this form of COPY INTO a table")?;
             absent(validation_mode.is_some(), "VALIDATION_MODE")?;
             let Some(from) = from_obj else { return stop("COPY INTO a table from nothing") };
@@ -135,6 +147,38 @@ impl Reader<'_, '_> {
                 stop("`*` over a file's columns is not understood")
             }
         }
+    }
+
+    /// Objects that settings name; whether one of them is `PURGE = TRUE`.
+    fn copy_settings(&mut self, settings: &KeyValueOptions) -> Read<bool> {
+        let mut purged = false;
+        for KeyValueOption { option_name, option_value } in &settings.options {
+            let key = option_name.to_ascii_uppercase();
+            let text = match option_value {
+                KeyValueOptionKind::Single(value) => value.value.to_string(),
+                KeyValueOptionKind::Multi(_) => continue,
+                KeyValueOptionKind::KeyValueOptions(inner) => {
+                    purged |= self.copy_settings(inner)?;
+                    continue;
+                }
+            };
+            match key.as_str() {
+                "PURGE" => purged |= text.eq_ignore_ascii_case("true"),
+                "STORAGE_INTEGRATION" => match names::dotted(text.trim_matches('\'')) {
+                    Some(parts) => self.touch(ObjectKind::Integration, Name::new(parts), Effect::Use),
+                    None => return stop("an integration that is not a name"),
+                },
+                "FORMAT_NAME" => {
+                    let parts = names::dotted(text.trim_matches('\''));
+                    match parts.and_then(|parts| names::complete_in_schema(parts, &self.session)) {
+                        Some(parts) => self.touch(ObjectKind::FileFormat, Name::new(parts), Effect::Use),
+                        None => self.miss(ObjectKind::FileFormat.as_str(), text),
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(purged)
     }
 
     fn integration(&mut self, params: &StageParamsObject) -> Read<()> {

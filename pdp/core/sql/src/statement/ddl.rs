@@ -489,6 +489,17 @@ impl Reader<'_, '_> {
             | ObjectKind::Integration
             | ObjectKind::Share
             | ObjectKind::Location
+            | ObjectKind::Application
+            | ObjectKind::ApplicationPackage
+            | ObjectKind::ComputePool
+            | ObjectKind::Connection
+            | ObjectKind::ExternalVolume
+            | ObjectKind::FailoverGroup
+            | ObjectKind::Listing
+            | ObjectKind::ManagedAccount
+            | ObjectKind::Profile
+            | ObjectKind::ReplicationGroup
+            | ObjectKind::ResourceMonitor
             | ObjectKind::Session
             | ObjectKind::Other => names::single(name),
             ObjectKind::Table
@@ -502,6 +513,24 @@ impl Reader<'_, '_> {
             | ObjectKind::Policy
             | ObjectKind::Tag
             | ObjectKind::Sequence
+            | ObjectKind::Agent
+            | ObjectKind::Alert
+            | ObjectKind::Backup
+            | ObjectKind::Contact
+            | ObjectKind::Dataset
+            | ObjectKind::GitRepository
+            | ObjectKind::ImageRepository
+            | ObjectKind::Model
+            | ObjectKind::ModelMonitor
+            | ObjectKind::NetworkRule
+            | ObjectKind::Notebook
+            | ObjectKind::Project
+            | ObjectKind::SearchService
+            | ObjectKind::Secret
+            | ObjectKind::Service
+            | ObjectKind::Streamlit
+            | ObjectKind::Type
+            | ObjectKind::Workspace
             | ObjectKind::FileFormat => names::in_schema(name, &self.session).map(Name::new),
         }
     }

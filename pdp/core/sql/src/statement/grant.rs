@@ -12,11 +12,22 @@ use crate::{
 
 impl Reader<'_, '_> {
     pub(crate) fn grant(&mut self, grant: &Grant) -> Read<Draft> {
+        let mut draft = Draft::verb(Verb::Grant);
         let Grant { privileges, objects, grantees, with_grant_option: _, as_grantor, granted_by, current_grants: _ } =
             grant;
         absent(as_grantor.is_some() || granted_by.is_some(), "GRANTED BY")?;
         self.rights(privileges, objects.as_ref(), grantees)?;
-        Ok(Draft::verb(Verb::Grant))
+        for Grantee { grantee_type, name } in grantees {
+            // What is granted to a share is seen by whom it is shared with.
+            if let (GranteesType::Share, Some(GranteeName::ObjectName(name))) = (grantee_type, name)
+                && let Some(parts) = names::parts(name)
+            {
+                let share = Name::new(parts);
+                draft.exports.push(format!("{} {share}", ObjectKind::Share));
+                self.touch(ObjectKind::Share, share, Effect::Export);
+            }
+        }
+        Ok(draft)
     }
 
     pub(crate) fn revoke(&mut self, revoke: &Revoke) -> Read<Draft> {
@@ -32,12 +43,16 @@ impl Reader<'_, '_> {
             Privileges::All { with_privileges_keyword: _ } => {}
             Privileges::Actions(actions) => {
                 for action in actions {
-                    if let Action::Role { role } | Action::DatabaseRole { role } = action {
-                        roles = true;
-                        match names::parts(role) {
-                            Some(parts) => self.touch(ObjectKind::Role, Name::new(parts), Effect::Grant),
-                            None => self.miss("role", describe(role)),
-                        }
+                    let full = match action {
+                        Action::Role { role } => (role, names::parts(role).map(Name::new)),
+                        // A database role lives in a database.
+                        Action::DatabaseRole { role } => (role, names::schema(role, &self.session)),
+                        _ => continue,
+                    };
+                    roles = true;
+                    match full {
+                        (_, Some(name)) => self.touch(ObjectKind::Role, name, Effect::Grant),
+                        (role, None) => self.miss("role", describe(role)),
                     }
                 }
             }
@@ -48,15 +63,20 @@ impl Reader<'_, '_> {
             None => self.touch(ObjectKind::Account, Name::new(["ACCOUNT"]), Effect::Grant),
         }
         for Grantee { grantee_type, name } in grantees {
-            self.grantee(grantee_kind(grantee_type), name.as_ref())?;
+            self.grantee(grantee_type, name.as_ref())?;
         }
         Ok(())
     }
 
-    fn grantee(&mut self, kind: ObjectKind, name: Option<&GranteeName>) -> Read<()> {
+    fn grantee(&mut self, of: &GranteesType, name: Option<&GranteeName>) -> Read<()> {
+        let kind = grantee_kind(of);
+        let full = |name: &ObjectName, session: &_| match of {
+            GranteesType::DatabaseRole | GranteesType::ApplicationRole => names::schema(name, session),
+            _ => names::parts(name).map(Name::new),
+        };
         match name {
-            Some(GranteeName::ObjectName(name)) => match names::parts(name) {
-                Some(parts) => self.touch(kind, Name::new(parts), Effect::Grant),
+            Some(GranteeName::ObjectName(name)) => match full(name, &self.session) {
+                Some(name) => self.touch(kind, name, Effect::Grant),
                 None => self.miss(kind.as_str(), describe(name)),
             },
             Some(GranteeName::UserHost { .. }) => return stop("a grantee with a host is not understood"),
@@ -99,12 +119,12 @@ impl Reader<'_, '_> {
             GrantObjects::Warehouses(names) => (ObjectKind::Warehouse, names),
             GrantObjects::Integrations(names) => (ObjectKind::Integration, names),
             GrantObjects::Users(names) => (ObjectKind::User, names),
-            GrantObjects::ResourceMonitors(names)
-            | GrantObjects::ComputePools(names)
-            | GrantObjects::Connections(names)
-            | GrantObjects::FailoverGroup(names)
-            | GrantObjects::ReplicationGroup(names)
-            | GrantObjects::ExternalVolumes(names) => (ObjectKind::Other, names),
+            GrantObjects::ResourceMonitors(names) => (ObjectKind::ResourceMonitor, names),
+            GrantObjects::ComputePools(names) => (ObjectKind::ComputePool, names),
+            GrantObjects::Connections(names) => (ObjectKind::Connection, names),
+            GrantObjects::FailoverGroup(names) => (ObjectKind::FailoverGroup, names),
+            GrantObjects::ReplicationGroup(names) => (ObjectKind::ReplicationGroup, names),
+            GrantObjects::ExternalVolumes(names) => (ObjectKind::ExternalVolume, names),
             GrantObjects::Procedure { name, arg_types: _ } => (ObjectKind::Procedure, std::slice::from_ref(name)),
             GrantObjects::Function { name, arg_types: _ } => (ObjectKind::Function, std::slice::from_ref(name)),
         };
@@ -134,6 +154,7 @@ fn grantee_kind(kind: &GranteesType) -> ObjectKind {
         | GranteesType::None => ObjectKind::Role,
         GranteesType::User => ObjectKind::User,
         GranteesType::Share => ObjectKind::Share,
-        GranteesType::Group | GranteesType::Application => ObjectKind::Other,
+        GranteesType::Application => ObjectKind::Application,
+        GranteesType::Group => ObjectKind::Other,
     }
 }

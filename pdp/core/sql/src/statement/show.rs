@@ -52,8 +52,8 @@ impl Reader<'_, '_> {
                 self.account();
             }
             Statement::ShowVariable { variable } => {
-                let first = variable.first().and_then(names::fold);
-                match first {
+                let [only] = variable.as_slice() else { return stop("this form of SHOW is not understood") };
+                match names::fold(only) {
                     Some(first) if ACCOUNT_LISTS.contains(&first.as_str()) => self.account(),
                     _ => return stop("this form of SHOW is not understood"),
                 }
