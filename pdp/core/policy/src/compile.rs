@@ -17,7 +17,7 @@ use crate::{
     lints::{Places, misfits, unknown_names},
     problem::{Place, file_problem, one_line},
     sets::Sets,
-    settings::{SETTINGS_FILE, yaml_problem},
+    settings::{DEFAULT_CONNECTION, SETTINGS_FILE, yaml_problem},
     source::{self, Chunk, SourceFile, is_policies},
     vocabulary::Vocabulary,
 };
@@ -226,13 +226,7 @@ pub(crate) fn schema() -> Result<Schema, String> {
 
 fn check_schema(files: &[&SourceFile], problems: &mut Vec<Problem>) {
     let remedy = "copy `policies/schema.cedarschema` of this version of icegate";
-    let Some(file) = files.iter().find(|file| file.path == SCHEMA_FILE) else {
-        problems.push(file_problem(SCHEMA_FILE, "the file is missing", remedy));
-        return;
-    };
-    if file.text == SCHEMA {
-        return;
-    }
+    let Some(file) = files.iter().find(|file| file.path == SCHEMA_FILE && file.text != SCHEMA) else { return };
     let parsed = |text: &str| {
         let read = SchemaFragment::from_cedarschema_str(text).map(|(schema, _)| schema);
         read.map_err(|error| Box::new(DetailedError::from(&error)))
@@ -253,12 +247,10 @@ fn check_schema(files: &[&SourceFile], problems: &mut Vec<Problem>) {
 }
 
 fn read_settings(files: &[&SourceFile], problems: &mut Vec<Problem>, lints: &mut Vec<Lint>) -> Option<Settings> {
-    let Some(file) = files.iter().find(|file| file.path == SETTINGS_FILE) else {
-        let remedy = "write one with at least `connection: <name>`";
-        problems.push(file_problem(SETTINGS_FILE, "the file is missing", remedy));
-        return None;
-    };
-    Settings::read(&file.text, problems, lints)
+    match files.iter().find(|file| file.path == SETTINGS_FILE) {
+        Some(file) => Settings::read(&file.text, problems, lints),
+        None => Some(Settings::of_connection(DEFAULT_CONNECTION)),
+    }
 }
 
 fn read_catalog(files: &[&SourceFile], problems: &mut Vec<Problem>) -> Option<Catalog> {

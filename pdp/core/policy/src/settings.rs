@@ -10,6 +10,8 @@ pub(crate) const SETTINGS_FILE: &str = "settings.yaml";
 pub const STARTER_HASH_SALT: &str = "starter-salt-change-me";
 /// Characters a salt must have at least, and may have at most.
 const HASH_SALT_CHARS: RangeInclusive<usize> = 16..=256;
+/// The connection of a bundle without settings.
+pub(crate) const DEFAULT_CONNECTION: &str = "default";
 /// Longest name of a connection, in characters.
 const CONNECTION_CHARS_MAX: usize = 100;
 
