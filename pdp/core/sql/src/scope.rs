@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use icegate_pdp_model::{Effect, ObjectKind, ObjectName};
+use smol_str::SmolStr;
 use sqlparser::ast::{Ident, TableAlias};
 
 use crate::{
@@ -40,7 +41,8 @@ pub(crate) struct Visible {
 
 #[derive(Debug)]
 pub(crate) struct VisibleColumn {
-    pub(crate) name: String,
+    /// Held in place when it is short: a relation can have many columns of which a statement names few.
+    pub(crate) name: SmolStr,
     pub(crate) origin: Origin,
     /// Left out of `*`, since USING or NATURAL merged it into an earlier one.
     pub(crate) merged: bool,
@@ -52,9 +54,9 @@ pub(crate) enum Origin {
     /// A column of a catalogued relation, named at the relation's site.
     Catalogued { known: usize, column: usize },
     /// Computed.
-    Derived(Lineage),
+    Derived(Box<Lineage>),
     /// Stored by an earlier statement of the request.
-    Made(Lineage),
+    Made(Box<Lineage>),
 }
 
 /// The relations and aliases of one query, inside those of the query around it.
@@ -236,11 +238,11 @@ impl Reader<'_, '_> {
     pub(crate) fn origin(&mut self, origin: &Origin, site: Option<usize>) -> Lineage {
         match origin {
             Origin::Catalogued { known, column } => self.read(*known, *column, site),
-            Origin::Derived(lineage) => lineage.clone(),
+            Origin::Derived(lineage) => Lineage::clone(lineage),
             Origin::Made(lineage) => {
                 self.columns_read.unite(&lineage.sources);
                 self.through_made.unite(&lineage.sources);
-                lineage.clone()
+                Lineage::clone(lineage)
             }
         }
     }
@@ -273,8 +275,8 @@ impl Reader<'_, '_> {
                 .columns
                 .iter()
                 .map(|column| VisibleColumn {
-                    name: column.name.clone(),
-                    origin: Origin::Derived(column.lineage.clone()),
+                    name: column.name.as_str().into(),
+                    origin: Origin::Derived(Box::new(column.lineage.clone())),
                     merged: false,
                 })
                 .collect(),
@@ -308,7 +310,7 @@ impl Reader<'_, '_> {
         }
         for (column, alias) in visible.columns.iter_mut().zip(columns) {
             let Some(folded) = names::fold(&alias.name) else { return stop("a column alias that is not a name") };
-            column.name = folded;
+            column.name = folded.into();
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use icegate_pdp_model::{Effect, ObjectKind};
+use smol_str::SmolStr;
 use sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Join, JoinConstraint, JoinOperator,
     ObjectName, ObjectNamePart, ObjectNamePartFunction, TableAlias, TableFactor, TableFunctionArgs, TableSample,
@@ -119,7 +120,7 @@ impl Reader<'_, '_> {
                     return stop("NATURAL JOIN of a relation that is not catalogued is not understood");
                 }
                 let (left, joined) = scope.visible.split_at(right);
-                let common: Vec<String> = joined
+                let common: Vec<SmolStr> = joined
                     .iter()
                     .flat_map(|visible| &visible.columns)
                     .filter(|column| {
@@ -367,7 +368,8 @@ impl Reader<'_, '_> {
                 let mut made = Vec::with_capacity(columns.len());
                 for (name, sources) in &columns {
                     let lineage = Lineage { sources: self.column_ids(sources), ..Lineage::none() };
-                    made.push(VisibleColumn { name: name.clone(), origin: Origin::Made(lineage), merged: false });
+                    let origin = Origin::Made(Box::new(lineage));
+                    made.push(VisibleColumn { name: name.as_str().into(), origin, merged: false });
                 }
                 Visible { open: false, ..unknown(made) }
             }
@@ -380,7 +382,7 @@ impl Reader<'_, '_> {
             (None, Some(entry)) => {
                 let known = self.know(&full, entry);
                 let columns = entry.columns.iter().enumerate().map(|(column, it)| VisibleColumn {
-                    name: it.name.clone(),
+                    name: it.name.as_str().into(),
                     origin: Origin::Catalogued { known, column },
                     merged: false,
                 });

@@ -129,11 +129,11 @@ impl Reader<'_, '_> {
             if pick.like.is_some_and(|pattern| !ilike(&column.name, pattern)) {
                 continue;
             }
-            if pick.exclude.contains(&column.name) {
+            if pick.exclude.iter().any(|name| column.name == *name) {
                 self.keep(column, visible.site);
                 continue;
             }
-            let lineage = if let Some((_, lineage)) = pick.replace.iter().find(|(name, _)| *name == column.name) {
+            let lineage = if let Some((_, lineage)) = pick.replace.iter().find(|(name, _)| column.name == *name) {
                 self.keep(column, visible.site);
                 lineage.clone()
             } else {
@@ -145,8 +145,8 @@ impl Reader<'_, '_> {
                 }
                 lineage
             };
-            let renamed = pick.rename.iter().find(|(from, _)| *from == column.name);
-            let name = renamed.map_or_else(|| column.name.clone(), |(_, to)| to.clone());
+            let renamed = pick.rename.iter().find(|(from, _)| column.name == *from);
+            let name = renamed.map_or_else(|| column.name.to_string(), |(_, to)| to.clone());
             output.columns.push(OutputColumn { name, lineage });
         }
     }

@@ -156,8 +156,8 @@ impl Reader<'_, '_> {
         // Each word of the pattern stands for the rows it matched.
         for word in words {
             let columns = input.columns.iter().map(|column| VisibleColumn {
-                name: column.name.clone(),
-                origin: Origin::Derived(column.lineage.clone()),
+                name: column.name.as_str().into(),
+                origin: Origin::Derived(Box::new(column.lineage.clone())),
                 merged: false,
             });
             let columns = columns.collect();
@@ -234,7 +234,7 @@ impl Reader<'_, '_> {
         let site = visible.site;
         let columns = visible.columns.iter();
         let columns = columns
-            .map(|column| OutputColumn { name: column.name.clone(), lineage: self.origin(&column.origin, site) });
+            .map(|column| OutputColumn { name: column.name.to_string(), lineage: self.origin(&column.origin, site) });
         let output = Output { columns: columns.collect(), rows: Columns::new(), open: visible.open };
         Ok((inner, output))
     }

@@ -93,7 +93,7 @@ impl Reader<'_, '_> {
                 let mut output = Output { columns: Vec::new(), rows: Columns::new(), open: visible.open };
                 for column in &visible.columns {
                     let lineage = self.origin(&column.origin, visible.site);
-                    output.columns.push(OutputColumn { name: column.name.clone(), lineage });
+                    output.columns.push(OutputColumn { name: column.name.to_string(), lineage });
                 }
                 scope.visible.push(visible);
                 output

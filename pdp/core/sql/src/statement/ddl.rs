@@ -148,7 +148,7 @@ impl Reader<'_, '_> {
         let mut made = Vec::with_capacity(visible.columns.len());
         for column in &visible.columns {
             let lineage = self.origin(&column.origin, visible.site);
-            made.push((column.name.clone(), self.column_names(&lineage.all())));
+            made.push((column.name.to_string(), self.column_names(&lineage.all())));
         }
         (!visible.open).then_some(made)
     }
