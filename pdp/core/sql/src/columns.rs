@@ -19,8 +19,11 @@ impl ColumnId {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Columns {
     low: u128,
-    /// Columns 128 and up, 64 a word. INVARIANT: the last word is not 0, so that equal sets compare equal.
+    /// Columns 128 and up, 64 a word, from the first word that is not 0 to the last: a set of one column is small whatever
+    /// its number, and equal sets compare equal.
     high: Vec<u64>,
+    /// The place of the first word of `high`.
+    from: usize,
 }
 
 const LOW: usize = u128::BITS as usize;
@@ -28,17 +31,15 @@ const WORD: usize = u64::BITS as usize;
 
 impl Columns {
     pub(crate) const fn new() -> Self {
-        Self { low: 0, high: Vec::new() }
+        Self { low: 0, high: Vec::new(), from: 0 }
     }
 
     pub(crate) fn insert(&mut self, id: ColumnId) {
         match id.number().checked_sub(LOW) {
             None => self.low |= 1 << id.number(),
             Some(above) => {
-                if self.high.len() <= above / WORD {
-                    self.high.resize(above / WORD + 1, 0);
-                }
-                if let Some(word) = self.high.get_mut(above / WORD) {
+                self.cover(above / WORD, above / WORD + 1);
+                if let Some(word) = self.high.get_mut(above / WORD - self.from) {
                     *word |= 1 << (above % WORD);
                 }
             }
@@ -48,7 +49,10 @@ impl Columns {
     pub(crate) fn contains(&self, id: ColumnId) -> bool {
         match id.number().checked_sub(LOW) {
             None => self.low >> id.number() & 1 == 1,
-            Some(above) => self.high.get(above / WORD).is_some_and(|word| word >> (above % WORD) & 1 == 1),
+            Some(above) => {
+                let word = (above / WORD).checked_sub(self.from).and_then(|at| self.high.get(at));
+                word.is_some_and(|word| word >> (above % WORD) & 1 == 1)
+            }
         }
     }
 
@@ -59,11 +63,26 @@ impl Columns {
     /// Adds all of another set.
     pub(crate) fn unite(&mut self, other: &Self) {
         self.low |= other.low;
-        if self.high.len() < other.high.len() {
-            self.high.resize(other.high.len(), 0);
+        if other.high.is_empty() {
+            return;
         }
-        for (word, other) in self.high.iter_mut().zip(&other.high) {
+        self.cover(other.from, other.from + other.high.len());
+        for (word, other) in self.high.iter_mut().skip(other.from - self.from).zip(&other.high) {
             *word |= other;
+        }
+    }
+
+    /// Makes room for these words, the first and last of which will not stay 0.
+    fn cover(&mut self, from: usize, to: usize) {
+        if self.high.is_empty() {
+            self.from = from;
+        }
+        if from < self.from {
+            self.high.splice(0..0, std::iter::repeat_n(0, self.from - from));
+            self.from = from;
+        }
+        if self.from + self.high.len() < to {
+            self.high.resize(to - self.from, 0);
         }
     }
 
@@ -75,12 +94,12 @@ impl Columns {
             low &= low - 1;
             Some(ColumnId(at))
         });
-        let high = self.high.iter().zip((u128::BITS..).step_by(WORD)).flat_map(|(&word, from)| {
+        let high = self.high.iter().zip(self.from..).flat_map(|(&word, place)| {
             let mut word = word;
             std::iter::from_fn(move || {
                 let at = (word != 0).then(|| word.trailing_zeros())?;
                 word &= word - 1;
-                Some(ColumnId(from + at))
+                ColumnId::numbered(LOW + place * WORD + at as usize)
             })
         });
         low.chain(high)

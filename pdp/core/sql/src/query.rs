@@ -164,6 +164,8 @@ impl Reader<'_, '_> {
         let mut output = self.body(at, outer, ctes, None)?;
         while let Some((op, quantifier, right)) = steps.pop() {
             let right = self.body(right, outer, ctes, None)?;
+            let (left, by_name) = (output.columns.len(), is_by_name(quantifier));
+            self.look_through(if by_name { left.saturating_mul(right.columns.len()) } else { left })?;
             output = united(output, op, quantifier, right)?;
         }
         Ok(output)
@@ -435,14 +437,17 @@ fn decide_by_outputs(output: &Output, rows: &mut Columns) {
     }
 }
 
+fn is_by_name(quantifier: SetQuantifier) -> bool {
+    match quantifier {
+        SetQuantifier::All | SetQuantifier::Distinct | SetQuantifier::None => false,
+        SetQuantifier::AllByName | SetQuantifier::ByName | SetQuantifier::DistinctByName => true,
+    }
+}
+
 /// The result of a set operation: columns by position; all but UNION ALL compare every column.
 fn united(mut left: Output, op: SetOperator, quantifier: SetQuantifier, right: Output) -> Read<Output> {
-    let (all, by_name) = match quantifier {
-        SetQuantifier::All => (true, false),
-        SetQuantifier::Distinct | SetQuantifier::None => (false, false),
-        SetQuantifier::AllByName => (true, true),
-        SetQuantifier::ByName | SetQuantifier::DistinctByName => (false, true),
-    };
+    let all = matches!(quantifier, SetQuantifier::All | SetQuantifier::AllByName);
+    let by_name = is_by_name(quantifier);
     if by_name {
         let union = matches!(op, SetOperator::Union);
         absent(!union || left.open || right.open, "this set operation BY NAME")?;

@@ -234,6 +234,12 @@ impl Request {
     }
 }
 
+/// Most columns one statement may look through in all, to find what its names mean.
+const COLUMNS_LOOKED_THROUGH_MAX: usize = 10_000_000;
+
+/// What it costs to make a column, in columns looked through.
+pub(crate) const MADE_COLUMN: usize = 16;
+
 /// Reads one statement.
 #[derive(Debug)]
 pub(crate) struct Reader<'a, 'r> {
@@ -260,6 +266,8 @@ pub(crate) struct Reader<'a, 'r> {
     pub(crate) through_made: Columns,
     /// Inside `MATCH_RECOGNIZE`, which has functions of its own.
     pub(crate) in_match: bool,
+    /// Columns looked through so far.
+    looked_through: usize,
     /// Common table expressions read so far, by address.
     pub(crate) ctes_read: BTreeSet<usize>,
     /// How far into bodies the reading is.
@@ -293,6 +301,7 @@ impl<'a, 'r> Reader<'a, 'r> {
             expanding: Vec::new(),
             through_made: Columns::new(),
             in_match: false,
+            looked_through: 0,
             ctes_read: BTreeSet::new(),
             bodies: Depth::default(),
         }
@@ -332,6 +341,16 @@ impl<'a, 'r> Reader<'a, 'r> {
     pub(crate) fn touched_so_far(&self) -> BTreeSet<(ObjectKind, Vec<String>)> {
         let changed = self.objects.iter().filter(|object| heads::changes(object.effect));
         changed.map(|object| (object.kind, object.name.parts().to_vec())).collect()
+    }
+
+    /// Counts columns that are about to be looked through; stops when the statement has had too many. A few words can
+    /// make any number of columns: each expression that reads the one before it twice has twice its columns.
+    pub(crate) fn look_through(&mut self, columns: usize) -> Read<()> {
+        self.looked_through = self.looked_through.saturating_add(columns);
+        if self.looked_through > COLUMNS_LOOKED_THROUGH_MAX {
+            return stop("a statement whose names can mean this many columns is not understood; split it");
+        }
+        Ok(())
     }
 
     /// Notes an object and what is done to it.

@@ -9,7 +9,7 @@ use sqlparser::ast::{Ident, TableAlias};
 use crate::{
     expr::place,
     names,
-    reader::{Columns, Lineage, Output, Read, Reader, absent, merge, stop},
+    reader::{Columns, Lineage, MADE_COLUMN, Output, Read, Reader, absent, merge, stop},
 };
 
 /// Common table expressions in sight, innermost last.
@@ -71,6 +71,11 @@ pub(crate) struct Scope<'p> {
 impl<'p> Scope<'p> {
     pub(crate) fn inside(parent: Option<&'p Scope<'p>>) -> Self {
         Self { parent, visible: Vec::new(), aliases: Vec::new() }
+    }
+
+    /// How many names it has.
+    pub(crate) fn size(&self) -> usize {
+        self.visible.iter().map(|visible| visible.columns.len() + 1).sum::<usize>() + self.aliases.len()
     }
 }
 
@@ -135,6 +140,7 @@ impl Reader<'_, '_> {
         let Some((name, qualifier)) = parts.split_last() else { return stop("an empty name is not understood") };
         let mut at = Some(scope);
         while let Some(scope) = at {
+            self.look_through(scope.size())?;
             let found = if qualifier.is_empty() {
                 self.unqualified(name, scope)
             } else {
@@ -157,6 +163,7 @@ impl Reader<'_, '_> {
         let Some(parts) = fold_all(qualifier) else { return stop("a qualifier that is not a name is not understood") };
         let mut at = Some(scope);
         while let Some(scope) = at {
+            self.look_through(scope.size())?;
             let mut fitting = scope.visible.iter().filter(|visible| visible.qualifier.ends_with(&parts));
             let only = fitting.next().filter(|_| fitting.next().is_none());
             let column = digits.parse::<usize>().ok().and_then(|n| n.checked_sub(1));
@@ -269,6 +276,7 @@ impl Reader<'_, '_> {
         name: Option<String>,
         alias: Option<&TableAlias>,
     ) -> Read<Visible> {
+        self.look_through(MADE_COLUMN * output.columns.len())?;
         let mut visible = Visible {
             qualifier: name.into_iter().collect(),
             columns: output

@@ -474,6 +474,34 @@ fn long_rows_of_operators_are_read() {
     }
 }
 
+/// Short texts whose names can mean any number of columns: they are not read to the end.
+#[test]
+fn columns_that_multiply_are_not_followed() {
+    let catalog = catalog();
+    let doubled = |n: usize, star: &str| {
+        let step = |at: usize| format!(", c{at} as (select {star} from c{} a, c{} b)", at - 1, at - 1);
+        let steps = (1..n).map(step).collect::<Vec<_>>().concat();
+        format!("with c0 as (select * from customers){steps} select 1 from c{}", n - 1)
+    };
+    let by_name = " union all by name select * from c9".repeat(100);
+    for sql in [
+        doubled(40, "*"),
+        doubled(40, "a.*, b.*"),
+        format!("{}{by_name}", doubled(10, "*")),
+        format!("select {}id from {}orders", "note, ".repeat(20_000), "orders, ".repeat(10_000)),
+        format!("select {}id from customers order by {}1", "id as x, ".repeat(15_000), "y, ".repeat(15_000)),
+        format!("select * from orders{}", " natural join orders".repeat(10_000)),
+        format!("select * from orders{}", " join orders using (id)".repeat(8_000)),
+    ] {
+        let analyzed = analyze(&sql, &session(), catalog, &Limits::default()).unwrap();
+        let [statement] = analyzed.statements.as_slice() else { panic!("one statement") };
+        assert_eq!(statement.level, Level::Unknown, "{sql:.60}");
+        assert!(statement.why.as_deref().is_some_and(|why| why.contains("this many columns")), "{:?}", statement.why);
+    }
+    let wide = format!("select {}id from customers c join orders o using (id)", "c.email, o.note, ".repeat(500));
+    assert_eq!(analyze(&wide, &session(), catalog, &Limits::default()).unwrap().statements[0].level, Level::Understood);
+}
+
 #[test]
 fn facts_are_told() {
     let catalog = catalog();

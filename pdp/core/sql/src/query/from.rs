@@ -34,6 +34,7 @@ impl Reader<'_, '_> {
                 self.cross_join = true;
             }
         }
+        self.look_through(scope.visible.len().saturating_mul(scope.visible.len()))?;
         self.contest(scope);
         Ok(())
     }
@@ -108,6 +109,7 @@ impl Reader<'_, '_> {
         match constraint {
             JoinConstraint::On(expr) => decide_rows(rows, self.expr(expr, scope, ctes)?),
             JoinConstraint::Using(columns) => {
+                self.look_through(scope.size().saturating_mul(columns.len()))?;
                 for column in columns {
                     match names::parts(column).as_deref() {
                         Some([name]) => self.merge_column(name, first, right, scope, rows),
@@ -119,6 +121,7 @@ impl Reader<'_, '_> {
                 if scope.visible.iter().skip(first).any(|visible| visible.open) {
                     return stop("NATURAL JOIN of a relation that is not catalogued is not understood");
                 }
+                self.look_through(scope.size().saturating_mul(scope.size()))?;
                 let (left, joined) = scope.visible.split_at(right);
                 let common: Vec<SmolStr> = joined
                     .iter()
@@ -380,6 +383,7 @@ impl Reader<'_, '_> {
                 unknown(Vec::new())
             }
             (None, Some(entry)) => {
+                self.look_through(entry.columns.len())?;
                 let known = self.know(&full, entry);
                 let columns = entry.columns.iter().enumerate().map(|(column, it)| VisibleColumn {
                     name: it.name.as_str().into(),

@@ -7,7 +7,7 @@ use sqlparser::ast::{
 
 use crate::{
     names,
-    reader::{Lineage, Output, OutputColumn, Read, Reader, absent, stop},
+    reader::{Lineage, MADE_COLUMN, Output, OutputColumn, Read, Reader, absent, stop},
     scope::{Ctes, Scope, Visible, fold_all, print},
 };
 
@@ -99,6 +99,10 @@ impl Reader<'_, '_> {
         let mut matched = false;
         let mut at: Option<&Scope<'_>> = Some(scope);
         while let Some(scope) = at {
+            let merged = |visible: &&Visible| visible.columns.iter().any(|column| column.merged);
+            let twins: Vec<&Visible> = scope.visible.iter().filter(merged).collect();
+            let each = MADE_COLUMN + twins.iter().map(|twin| twin.columns.len()).sum::<usize>();
+            self.look_through(scope.size().saturating_mul(each))?;
             for visible in &scope.visible {
                 if let Some((parts, idents)) = &parts {
                     if !visible.qualifier.ends_with(parts) {
@@ -107,7 +111,7 @@ impl Reader<'_, '_> {
                     self.note_prefix(visible.site, idents, 0);
                 }
                 matched = true;
-                self.star_of(visible, &pick, (qualifier.is_none()).then_some(scope), output);
+                self.star_of(visible, &pick, qualifier.is_none().then_some(&twins), output);
             }
             at = if qualifier.is_some() && !matched { scope.parent } else { None };
         }
@@ -119,11 +123,12 @@ impl Reader<'_, '_> {
         Ok(())
     }
 
-    /// `whole` is the scope when the star stands alone: merged columns show once then, and hold either side's value.
-    fn star_of(&mut self, visible: &Visible, pick: &Pick<'_>, whole: Option<&Scope<'_>>, output: &mut Output) {
+    /// `twins` are the relations with merged columns when the star stands alone: such columns show once then, and hold
+    /// either side's value.
+    fn star_of(&mut self, visible: &Visible, pick: &Pick<'_>, twins: Option<&Vec<&Visible>>, output: &mut Output) {
         output.open |= visible.open;
         for column in &visible.columns {
-            if column.merged && whole.is_some() {
+            if column.merged && twins.is_some() {
                 continue;
             }
             if pick.like.is_some_and(|pattern| !ilike(&column.name, pattern)) {
@@ -138,7 +143,7 @@ impl Reader<'_, '_> {
                 lineage.clone()
             } else {
                 let mut lineage = self.origin(&column.origin, visible.site);
-                for other in whole.iter().flat_map(|scope| &scope.visible) {
+                for other in twins.into_iter().flatten() {
                     for twin in other.columns.iter().filter(|twin| twin.merged && twin.name == column.name) {
                         lineage.add(self.origin(&twin.origin, other.site));
                     }
