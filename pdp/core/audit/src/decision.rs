@@ -173,7 +173,11 @@ impl DecisionEvent {
     /// A request and its decision.
     pub fn new(asking: &Asking<'_>, decision: &Decision) -> Self {
         let runs = decision.sql.is_some();
-        let outputs = || decision.statements.iter().filter(|_| runs).flat_map(|statement| &statement.projection);
+        // What is stored is not shown: whoever reads it there is asked again.
+        let outputs = || {
+            let all = decision.statements.iter().filter(|_| runs).flat_map(|statement| &statement.projection);
+            all.filter(|output| output.target.is_none())
+        };
         Self {
             decision_id: asking.decision_id.to_owned(),
             session_id: asking.session_id.to_owned(),

@@ -28,6 +28,7 @@ fn column(name: &str) -> ColumnName {
 
 fn statement() -> StatementAnalysis {
     let output = |ordinal, sources: &[&str]| OutputColumn {
+        target: None,
         ordinal,
         name: String::new(),
         sources: sources.iter().map(|name| column(name)).collect(),

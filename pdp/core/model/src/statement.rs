@@ -2,7 +2,7 @@ use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ColumnName, ObjectName};
+use crate::{ColumnName, ObjectName, RelationName};
 
 /// Names a session resolves unqualified identifiers with. `None` = none set.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -31,7 +31,9 @@ pub struct StatementAnalysis {
     pub objects: Vec<ObjectAccess>,
     /// Every catalogued column whose value can influence anything: values, predicates, joins, order.
     pub columns_read: BTreeSet<ColumnName>,
-    /// Where each output column comes from. Empty when the statement has no output or is not understood.
+    /// Where each output column comes from: the result's columns, and of a statement that stores rows (`INSERT`,
+    /// `UPDATE`, `MERGE`, `COPY INTO` a table, `CREATE … AS`) the columns stored, which name their
+    /// [`target`](OutputColumn::target). Empty when there is neither or the statement is not understood.
     pub projection: Vec<OutputColumn>,
     /// Destinations data would leave to, for example `s3://bucket/x` or `@stage`.
     pub exports: Vec<String>,
@@ -363,7 +365,7 @@ pub struct ObjectAccess {
     pub effect: Effect,
 }
 
-/// Where one output column comes from.
+/// Where one output column comes from: a column of the result, or of a relation the statement stores rows in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputColumn {
     /// Position, from 1.
@@ -378,6 +380,9 @@ pub struct OutputColumn {
     pub transformation: Transformation,
     /// Its sources could not be told; a reader must assume any.
     pub opaque: bool,
+    /// The relation whose column it is; `None` for a column of the result, which whoever asks gets to see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<RelationName>,
 }
 
 /// What happens to a value on its way to an output column.

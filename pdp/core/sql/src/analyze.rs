@@ -3,22 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use icegate_pdp_model::{
-    Catalog, ColumnName, Facts, Kind, Level, Mask, OutputColumn, SessionContext, StatementAnalysis, Transformation,
-    Verb,
+    Catalog, ColumnName, Facts, Kind, Level, Mask, OutputColumn, RelationName, SessionContext, StatementAnalysis,
+    Transformation, Verb,
 };
 use sqlparser::ast::Statement;
 use thiserror::Error;
 
 use crate::{
-    facts,
+    facts, flow,
     gate::{self, Piece},
     heads::{self, Head},
     parse::{self, Places, Unparsed},
     reader::{Columns, Known, Made, Numbered, Output, Reader, Request, Site, Stop},
+    reword,
     rewrite::{self, Unmaskable},
     scripting,
     stack::{OPERATORS_MAX, on_enough_stack},
-    statement::{After, Draft, Unrewritable},
+    statement::{After, Draft, Stored, Unrewritable},
 };
 
 /// How much text is read at most.
@@ -169,7 +170,7 @@ pub(crate) fn analyze_for<'a>(
     Ok(Analyzed { statements, sql, session: session.clone(), catalog, limits: *limits, plans })
 }
 
-type Reading<'a> = (StatementAnalysis, Plan<'a>);
+pub(crate) type Reading<'a> = (StatementAnalysis, Plan<'a>);
 
 fn read_all<'a>(
     purpose: Purpose,
@@ -200,13 +201,25 @@ fn read_all<'a>(
             ));
             continue;
         }
-        let blanked = parse::without_manner(piece);
-        let blanked = blanked.as_deref().and_then(|text| gate::again(text, piece));
-        let readable = blanked.as_ref().unwrap_or(piece);
+        match flow::steps(piece) {
+            Ok(None) => {}
+            Ok(Some(steps)) => {
+                readings.push(flow::read(purpose, &steps, piece, &session, catalog, &request, limits)?);
+                continue;
+            }
+            Err(why) => {
+                readings.push(unknown(why, bytes));
+                continue;
+            }
+        }
+        let reworded = reword::reword(piece);
+        let again = reworded.as_ref().and_then(|reworded| gate::again(&reworded.text, piece));
+        let readable = again.as_ref().unwrap_or(piece);
         readings.push(match parse::parse(readable, limits.depth_max) {
             Ok(statement) => {
                 let places = Places::of(readable);
-                let reader = Reader::new(catalog, session.clone(), &request, limits.depth_max, &places);
+                let mut reader = Reader::new(catalog, session.clone(), &request, limits.depth_max, &places);
+                reader.reworded = reworded.as_ref().filter(|_| again.is_some());
                 match read(purpose, reader, &statement, bytes) {
                     Ok((reading, after)) => {
                         for after in after {
@@ -230,11 +243,32 @@ fn read<'a>(
     statement: &Statement,
     bytes: usize,
 ) -> Result<(Reading<'a>, Vec<After>), Stop> {
-    let Draft { kind, output, exports, session_changes, after, unmaskable } = reader.statement(statement)?;
-    let projection = match (&output, kind.verb) {
-        (Some(output), Verb::Select) if purpose == Purpose::Answer => project(&reader, output),
+    let draft = reader.statement(statement)?;
+    Ok(understood(purpose, reader, draft, statement, bytes))
+}
+
+/// What was read of a statement, put together.
+pub(crate) fn understood<'a>(
+    purpose: Purpose,
+    mut reader: Reader<'a, '_>,
+    draft: Draft,
+    statement: &Statement,
+    bytes: usize,
+) -> (Reading<'a>, Vec<After>) {
+    let Draft { kind, output, stored, exports, session_changes, after, unmaskable } = draft;
+    let mut projection = match (&output, kind.verb) {
+        (Some(output), Verb::Select) if purpose == Purpose::Answer => project(&reader, output, None),
         _ => Vec::new(),
     };
+    // EXPLAIN stores nothing.
+    if kind.verb != Verb::Explain && purpose == Purpose::Answer {
+        for Stored { target, output } in &stored {
+            projection.extend(project(&reader, output, Some(target)));
+        }
+        for (column, ordinal) in projection.iter_mut().zip(1..) {
+            column.ordinal = ordinal;
+        }
+    }
     let labels = output.map_or_else(Vec::new, |output| output.columns.into_iter().map(|column| column.name).collect());
     let objects = reader.take_objects();
     let analysis = StatementAnalysis {
@@ -258,7 +292,7 @@ fn read<'a>(
         session_changes,
     };
     let Reader { known, numbered, sites, columns_read, through_made, .. } = reader;
-    Ok(((analysis, Plan { known, numbered, sites, columns_read, through_made, unmaskable, labels }), after))
+    ((analysis, Plan { known, numbered, sites, columns_read, through_made, unmaskable, labels }), after)
 }
 
 /// What the head of a statement says that is not understood; unknown when it says nothing.
@@ -308,7 +342,7 @@ fn by_head<'a>(
     (analysis, Plan { known, numbered, sites, columns_read, through_made, unmaskable, labels: Vec::new() })
 }
 
-fn project(reader: &Reader<'_, '_>, output: &Output) -> Vec<OutputColumn> {
+fn project(reader: &Reader<'_, '_>, output: &Output, target: Option<&RelationName>) -> Vec<OutputColumn> {
     let in_order = reader.numbered.in_order();
     let names = |ids: &Columns| -> BTreeSet<ColumnName> {
         in_order.iter().filter(|(id, _)| ids.contains(*id)).map(|(_, name)| (*name).clone()).collect()
@@ -323,6 +357,7 @@ fn project(reader: &Reader<'_, '_>, output: &Output) -> Vec<OutputColumn> {
             control: names(&control),
             transformation: column.lineage.transformation,
             opaque: column.lineage.opaque || output.open,
+            target: target.cloned(),
         }
     });
     let mut projection: Vec<OutputColumn> = columns.collect();
@@ -335,6 +370,7 @@ fn project(reader: &Reader<'_, '_>, output: &Output) -> Vec<OutputColumn> {
             control: names(&output.rows),
             transformation: Transformation::Transformation,
             opaque: true,
+            target: target.cloned(),
         });
     }
     projection
@@ -367,7 +403,7 @@ pub(crate) fn follow(after: After, session: &mut SessionContext, request: &mut R
     }
 }
 
-fn unknown<'a>(why: String, bytes: usize) -> Reading<'a> {
+pub(crate) fn unknown<'a>(why: String, bytes: usize) -> Reading<'a> {
     let analysis = StatementAnalysis {
         level: Level::Unknown,
         kind: Kind::of(Verb::Unknown),

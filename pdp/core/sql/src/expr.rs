@@ -1,17 +1,18 @@
 //! Expressions: every column that can influence a value, and how.
 
-use icegate_pdp_model::{Nature, ObjectName as Name, Transformation};
+use icegate_pdp_model::{Effect, Nature, ObjectKind, ObjectName as Name, Transformation};
 use sqlparser::ast::{
-    AccessExpr, Array, CaseWhen, DictionaryField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
-    FunctionArgumentList, FunctionArguments, Ident, Interval, JsonPathElem, LambdaFunction, ListAggOnOverflow,
-    ObjectName, ObjectNamePart, OneOrManyWithParens, OrderByExpr, Query, Subscript, TypedString, UnaryOperator, Value,
-    WindowFrame, WindowFrameBound, WindowSpec, WindowType,
+    AccessExpr, Array, BinaryOperator, CaseWhen, DictionaryField, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, Interval, JsonPathElem, LambdaFunction,
+    ListAggOnOverflow, ObjectName, ObjectNamePart, OneOrManyWithParens, OrderByExpr, Query, Subscript, TypedString,
+    UnaryOperator, Value, WindowFrame, WindowFrameBound, WindowSpec, WindowType,
 };
 
 use crate::{
     functions, names,
-    query::check_order,
+    query::{check_order, ilike},
     reader::{Lineage, Read, Reader, absent, stop},
+    reword::OBJECT_STAR,
     scope::{Ctes, Scope, fold_all},
 };
 
@@ -21,7 +22,9 @@ impl Reader<'_, '_> {
     pub(crate) fn expr(&mut self, expr: &Expr, scope: &Scope<'_>, ctes: &Ctes) -> Read<Lineage> {
         match expr {
             Expr::Identifier(ident) => self.column(&[ident], scope),
-            Expr::CompoundIdentifier(idents) => self.column(&idents.iter().collect::<Vec<_>>(), scope),
+            Expr::CompoundIdentifier(idents) if !self.is_object_star(expr) => {
+                self.column(&idents.iter().collect::<Vec<_>>(), scope)
+            }
             Expr::CompoundFieldAccess { root, access_chain } => self.access(root, access_chain, scope, ctes),
             Expr::JsonAccess { value, path } => {
                 let mut lineage = self.expr(value, scope, ctes)?;
@@ -67,6 +70,13 @@ impl Reader<'_, '_> {
             | Expr::RLike { negated: _, expr: left, pattern: right, regexp: _ } => {
                 self.all([&**left, &**right], scope, ctes)
             }
+            Expr::InList { expr, list, negated: false } if self.is_object_star(expr) => {
+                let mut names = Vec::with_capacity(list.len());
+                for name in list {
+                    names.push(bare(name)?);
+                }
+                self.object_star(expr, &Picked::Without(&names), scope)
+            }
             Expr::InList { expr, list, negated: _ } => self.all(std::iter::once(&**expr).chain(list), scope, ctes),
             Expr::InSubquery { expr, subquery, negated: _ } => {
                 let mut lineage = self.all([&**expr], scope, ctes)?;
@@ -74,6 +84,18 @@ impl Reader<'_, '_> {
                 Ok(lineage)
             }
             Expr::Between { expr, negated: _, low, high } => self.all([&**expr, &**low, &**high], scope, ctes),
+            Expr::BinaryOp { left, op: BinaryOperator::Eq, right } if self.is_object_star(left) => match &**right {
+                Expr::Value(value) => match &value.value {
+                    Value::SingleQuotedString(pattern) if !pattern.contains(['\\', '\'']) => {
+                        self.object_star(left, &Picked::Like(pattern), scope)
+                    }
+                    _ => stop("an escaped pattern after `* ILIKE`"),
+                },
+                name => {
+                    let name = [bare(name)?];
+                    self.object_star(left, &Picked::Without(&name), scope)
+                }
+            },
             Expr::BinaryOp { .. } => self.binary(expr, scope, ctes),
             Expr::Like { negated: _, any: _, expr, pattern, escape_char }
             | Expr::ILike { negated: _, any: _, expr, pattern, escape_char }
@@ -92,14 +114,13 @@ impl Reader<'_, '_> {
                 let characters = trim_characters.iter().flatten();
                 self.all(std::iter::once(&**expr).chain(trim_what.as_deref()).chain(characters), scope, ctes)
             }
+            Expr::Value(_) if self.is_object_star(expr) => self.object_star(expr, &Picked::All, scope),
+            Expr::CompoundIdentifier(_) => self.object_star(expr, &Picked::All, scope),
             Expr::Value(value) => match position(&value.value) {
                 Some(digits) => self.positioned(digits, &[], scope),
                 None => self.value(&value.value),
             },
-            Expr::TypedString(TypedString { data_type: _, value, uses_odbc_syntax }) => {
-                absent(*uses_odbc_syntax, "ODBC escapes")?;
-                self.value(&value.value)
-            }
+            Expr::TypedString(TypedString { data_type: _, value, uses_odbc_syntax: _ }) => self.value(&value.value),
             Expr::Interval(Interval {
                 value,
                 leading_field: _,
@@ -211,6 +232,11 @@ impl Reader<'_, '_> {
             Value::Placeholder(text) if is_bind(text) || self.bodies.scripting && text.starts_with(':') => {
                 Ok(Lineage::none())
             }
+            // A session variable holds what an earlier statement of the session put there.
+            Value::Placeholder(text) if is_variable(text) => {
+                self.touch(ObjectKind::Session, Name::new([text.to_ascii_uppercase()]), Effect::Read);
+                Ok(Lineage::opaque())
+            }
             Value::Placeholder(text) => {
                 self.miss("variable or position", text);
                 Ok(Lineage::opaque())
@@ -267,9 +293,8 @@ impl Reader<'_, '_> {
 
     /// A call: known to be pure, or it does not resolve.
     pub(crate) fn function(&mut self, function: &Function, scope: &Scope<'_>, ctes: &Ctes) -> Read<Lineage> {
-        let Function { name, uses_odbc_syntax, parameters, args, within_group, filter, null_treatment: _, over } =
+        let Function { name, uses_odbc_syntax: _, parameters, args, within_group, filter, null_treatment: _, over } =
             function;
-        absent(*uses_odbc_syntax, "ODBC escapes")?;
         absent(!matches!(parameters, FunctionArguments::None), "a function with two lists of arguments")?;
         if let ([ObjectNamePart::Identifier(word)], FunctionArguments::List(list)) = (name.0.as_slice(), args)
             && names::is_identifier(word)
@@ -314,7 +339,7 @@ impl Reader<'_, '_> {
     }
 
     /// Notes the function called; its folded name when it is built in.
-    fn called(&mut self, name: &ObjectName) -> Option<String> {
+    pub(crate) fn called(&mut self, name: &ObjectName) -> Option<String> {
         let Some(parts) = names::parts(name) else {
             self.miss("function", name);
             return None;
@@ -334,6 +359,10 @@ impl Reader<'_, '_> {
             return Some(single.clone());
         }
         let written = parts.join(".");
+        if let Some(said) = self.reworded_call(parts.last()) {
+            self.miss_said(said);
+            return None;
+        }
         let full = names::complete_in_schema(parts, &self.session).map(Name::new);
         match full.as_ref().and_then(|full| self.catalog.function(full)) {
             Some(Nature::Pure) => {}
@@ -375,8 +404,29 @@ impl Reader<'_, '_> {
         }
     }
 
+    /// Whether the expression was written `{*}`: in a text that was not reworded it is what it says.
+    fn is_object_star(&self, expr: &Expr) -> bool {
+        self.reworded.is_some() && is_object_star(expr)
+    }
+
+    /// `{*}` and what its words leave of it: one object of all the columns.
+    fn object_star(&mut self, star: &Expr, picked: &Picked<'_>, scope: &Scope<'_>) -> Read<Lineage> {
+        match star {
+            Expr::CompoundIdentifier(idents) => {
+                let idents: Vec<&Ident> = idents.iter().rev().skip(1).rev().collect();
+                let Some(parts) = fold_all(&idents) else { return stop("`.*` after something that is not a name") };
+                Ok(self.picked(Some((&parts, &idents)), picked, scope))
+            }
+            _ => Ok(self.picked(None, picked, scope)),
+        }
+    }
+
     /// Every column of the scope, or of one relation in it.
     fn everything(&mut self, of: Option<(&[String], &[&Ident])>, scope: &Scope<'_>) -> Lineage {
+        self.picked(of, &Picked::All, scope)
+    }
+
+    fn picked(&mut self, of: Option<(&[String], &[&Ident])>, picked: &Picked<'_>, scope: &Scope<'_>) -> Lineage {
         let mut lineage = Lineage::none();
         let mut matched = false;
         for visible in &scope.visible {
@@ -389,7 +439,16 @@ impl Reader<'_, '_> {
             matched = true;
             lineage.opaque |= visible.open;
             for column in &visible.columns {
-                lineage.add(self.origin(&column.origin, visible.site));
+                let taken = match picked {
+                    Picked::All => true,
+                    Picked::Like(pattern) => ilike(&column.name, pattern),
+                    Picked::Without(names) => !names.iter().any(|name| *name == column.name),
+                };
+                if taken {
+                    lineage.add(self.origin(&column.origin, visible.site));
+                } else {
+                    self.keep(column, visible.site);
+                }
             }
         }
         if !matched {
@@ -459,6 +518,39 @@ impl Reader<'_, '_> {
         }
         Ok(lineage)
     }
+}
+
+/// Which of the columns a star stands for are in its object.
+enum Picked<'a> {
+    All,
+    Like(&'a str),
+    Without(&'a [String]),
+}
+
+/// What `{*}` is reworded to.
+pub(crate) fn is_object_star(expr: &Expr) -> bool {
+    match expr {
+        Expr::Value(value) => matches!(&value.value, Value::Placeholder(text) if text == OBJECT_STAR),
+        Expr::CompoundIdentifier(idents) => {
+            idents.last().is_some_and(|last| last.quote_style.is_none() && last.value == OBJECT_STAR)
+        }
+        _ => false,
+    }
+}
+
+fn bare(expr: &Expr) -> Read<String> {
+    match expr {
+        Expr::Identifier(ident) => match names::fold(ident) {
+            Some(name) => Ok(name),
+            None => stop("EXCLUDE of something that is not a name"),
+        },
+        _ => stop("EXCLUDE of something that is not a name"),
+    }
+}
+
+/// `$name`, not `$1`.
+fn is_variable(text: &str) -> bool {
+    text.strip_prefix('$').is_some_and(|name| name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_'))
 }
 
 /// `$2` is a column by its place.

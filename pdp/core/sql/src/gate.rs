@@ -72,6 +72,15 @@ pub(crate) fn again<'a>(text: &'a str, piece: &Piece<'_>) -> Option<Piece<'a>> {
     Some(again)
 }
 
+/// A statement that stands `start` bytes into a longer text.
+pub(crate) fn moved(mut piece: Piece<'_>, start: usize) -> Piece<'_> {
+    piece.start += start;
+    for token in &mut piece.tokens {
+        token.start += start;
+    }
+    piece
+}
+
 /// The tokens of a text that is one statement or part of one.
 pub(crate) fn tokens(text: &str) -> Result<Vec<Token<'_>>, String> {
     let mut cursor = Tokens::of(text);
@@ -173,6 +182,10 @@ impl<'a> Tokens<'a> {
             b'\'' => (TokenKind::Text, text_len(rest)?),
             b'"' => (TokenKind::Quoted, quoted_len(rest)?),
             b'$' if rest.as_bytes().get(1) == Some(&b'$') => (TokenKind::Text, dollar_len(rest)?),
+            // The end of a pattern; nothing else has it alone.
+            b'$' if rest.as_bytes().get(1).is_some_and(|&next| next == b')' || next.is_ascii_whitespace()) => {
+                (TokenKind::Symbol, 1)
+            }
             b'$' => (TokenKind::Variable, variable_len(rest)?),
             b'0'..=b'9' => (TokenKind::Number, number_len(rest)),
             b'a'..=b'z' | b'A'..=b'Z' | b'_' => (TokenKind::Word, word_len(rest)?),

@@ -4,12 +4,23 @@ use std::{collections::HashMap, fmt::Write as _, ops::Range};
 
 use sqlparser::{
     ast::{Ident, Statement},
-    dialect::SnowflakeDialect,
     parser::{Parser, ParserError, ParserOptions},
     tokenizer::{Location, Span},
 };
 
 use crate::gate::{self, Piece, Token, TokenKind};
+
+mod dialect {
+    #![expect(unreachable_pub, reason = "the macro makes its type public")]
+
+    use sqlparser::{derive_dialect, dialect::SnowflakeDialect};
+
+    derive_dialect!(Snowflake, SnowflakeDialect, preserve_type_id = true, overrides = {
+        supports_cross_join_constraint = true,
+        supports_cte_without_as = true,
+        supports_filter_during_aggregation = true,
+    });
+}
 
 /// Why a statement has no tree.
 #[derive(Debug)]
@@ -30,65 +41,11 @@ pub(crate) fn parse(piece: &Piece<'_>, depth_max: usize) -> Result<Statement, Un
     Ok(statement)
 }
 
-/// Words before JOIN behind which DIRECTED only fixes the order of the work.
-const JOIN_KINDS: [&str; 6] = ["CROSS", "FULL", "INNER", "LEFT", "OUTER", "RIGHT"];
-
-/// The brackets behind `::ARRAY`, `::MAP` and `::OBJECT`, by place among the tokens: they hold types and names of
-/// fields, never a value.
-fn structure(piece: &Piece<'_>, at: usize) -> Option<Range<usize>> {
-    let text = |at: usize| piece.tokens.get(at).map(|token| token.text);
-    let structured = |word: &str| ["ARRAY", "MAP", "OBJECT"].iter().any(|it| word.eq_ignore_ascii_case(it));
-    let cast = text(at.checked_sub(1)?)? == ":" && text(at.checked_sub(2)?)? == ":";
-    if !cast || !structured(text(at)?) || text(at + 1)? != "(" {
-        return None;
-    }
-    let mut depth = 0_usize;
-    for (end, token) in piece.tokens.iter().enumerate().skip(at + 1) {
-        match (token.kind, token.text) {
-            (TokenKind::Symbol, "(") => depth += 1,
-            (TokenKind::Symbol, ")") if depth == 1 => return Some(at + 1..end + 1),
-            (TokenKind::Symbol, ")") => depth -= 1,
-            // A query there is no type, whatever becomes of it.
-            (TokenKind::Word, word) if word.eq_ignore_ascii_case("select") => return None,
-            (TokenKind::Symbol, ",") | (TokenKind::Word | TokenKind::Quoted | TokenKind::Number, _) => {}
-            _ => return None,
-        }
-    }
-    None
-}
-
-/// The statement with blanks for words the parser does not know and that only say how to join, how to print a plan or
-/// what a structure is made of: every other byte keeps its place. `None` when there are none.
-pub(crate) fn without_manner(piece: &Piece<'_>) -> Option<String> {
-    let word = |at: usize, wanted: &[&str]| {
-        piece.tokens.get(at).is_some_and(|token| {
-            token.kind == TokenKind::Word && wanted.iter().any(|wanted| token.text.eq_ignore_ascii_case(wanted))
-        })
-    };
-    let explains = word(0, &["EXPLAIN"]) && word(1, &["USING"]) && word(2, &["JSON", "TABULAR", "TEXT"]);
-    let mut text = None;
-    let mut types = 0..0;
-    for (at, token) in piece.tokens.iter().enumerate() {
-        let directed = word(at, &["DIRECTED"])
-            && word(at + 1, &["JOIN"])
-            && at.checked_sub(1).is_some_and(|before| word(before, &JOIN_KINDS));
-        if let Some(parameters) = structure(piece, at) {
-            types = parameters;
-        }
-        if types.contains(&at) || directed || explains && (at == 1 || at == 2) {
-            let from = token.start.checked_sub(piece.start)?;
-            let text = text.get_or_insert_with(|| piece.text.to_owned());
-            text.replace_range(from..from + token.text.len(), &" ".repeat(token.text.len()));
-        }
-    }
-    text
-}
-
 /// Parses without the proof: for text that was proven or is ours.
 pub(crate) fn parse_text(text: &str, depth_max: usize) -> Result<Vec<Statement>, Unparsed> {
     // INVARIANT: literals stay as written, so that printing the tree reads back as the same tree.
     let options = ParserOptions::new().with_unescape(false).with_trailing_commas(true);
-    Parser::new(&SnowflakeDialect)
+    Parser::new(&dialect::Snowflake::new())
         .with_options(options)
         .with_recursion_limit(depth_max)
         .try_with_sql(text)

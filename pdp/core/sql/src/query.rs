@@ -1,17 +1,20 @@
 //! Queries: what they give, and what decided it.
 
 pub(crate) mod from;
+mod outside;
 mod projection;
 mod reshape;
 
 pub(crate) use from::describe;
+pub(crate) use projection::ilike;
 
 use std::sync::Arc;
 
 use sqlparser::ast::{
-    ConnectByKind, Cte, Distinct, Expr, Fetch, GroupByExpr, GroupByWithModifier, Ident, LimitClause, NamedWindowExpr,
-    ObjectName, Offset, OrderBy, OrderByExpr, OrderByKind, OrderByOptions, OrderBySort, Query, Select, SelectFlavor,
-    SetExpr, SetOperator, SetQuantifier, TableAlias, Top, TopQuantity, Value, Values, With,
+    ConnectByKind, Cte, Distinct, Expr, Fetch, GroupByExpr, GroupByWithModifier, Ident, LimitClause, LockClause,
+    LockType, NamedWindowExpr, ObjectName, Offset, OrderBy, OrderByExpr, OrderByKind, OrderByOptions, OrderBySort,
+    Query, Select, SelectFlavor, SetExpr, SetOperator, SetQuantifier, TableAlias, Top, TopQuantity, Value, Values,
+    With,
 };
 
 use crate::{
@@ -35,7 +38,12 @@ impl Reader<'_, '_> {
             format_clause,
             pipe_operators,
         } = query;
-        absent(!locks.is_empty(), "FOR UPDATE")?;
+        for LockClause { lock_type, of, nonblock: _ } in locks {
+            match lock_type {
+                LockType::Update => absent(of.is_some(), "FOR UPDATE OF")?,
+                LockType::Share => return stop("FOR SHARE is not understood"),
+            }
+        }
         absent(for_clause.is_some(), "FOR XML or JSON")?;
         absent(settings.is_some(), "SETTINGS")?;
         absent(format_clause.is_some(), "FORMAT")?;
@@ -56,7 +64,7 @@ impl Reader<'_, '_> {
         Ok(output)
     }
 
-    fn with(&mut self, with: &With, outer: Option<&Scope<'_>>, ctes: &Ctes) -> Read<Ctes> {
+    pub(crate) fn with(&mut self, with: &With, outer: Option<&Scope<'_>>, ctes: &Ctes) -> Read<Ctes> {
         let With { with_token: _, recursive, cte_tables } = with;
         let mut ctes = ctes.clone();
         for Cte { alias, query, from, materialized: _, closing_paren_token: _ } in cte_tables {
@@ -145,6 +153,7 @@ impl Reader<'_, '_> {
                 let output = self.values(values, outer, ctes)?;
                 self.order_output(output, order, outer, ctes)
             }
+            // Only a whole statement can be one: see `statement`.
             SetExpr::Insert(_) => stop("INSERT inside a query is not understood"),
             SetExpr::Update(_) => stop("UPDATE inside a query is not understood"),
             SetExpr::Delete(_) => stop("DELETE inside a query is not understood"),

@@ -19,6 +19,7 @@ use crate::{
     gate::{self, Piece},
     heads,
     parse::{self, Places},
+    reword::{self, Reworded},
     scope::Ctes,
     stack::{OPERATORS_MAX, on_enough_stack},
 };
@@ -272,6 +273,10 @@ pub(crate) struct Reader<'a, 'r> {
     pub(crate) ctes_read: BTreeSet<usize>,
     /// How far into bodies the reading is.
     pub(crate) bodies: Depth,
+    /// Common table expressions whose columns nobody knows and that a policy decided on: what SHOW gives.
+    pub(crate) shown: BTreeSet<String>,
+    /// What of the text was said in other words.
+    pub(crate) reworded: Option<&'r Reworded>,
 }
 
 impl<'a, 'r> Reader<'a, 'r> {
@@ -304,6 +309,8 @@ impl<'a, 'r> Reader<'a, 'r> {
             looked_through: 0,
             ctes_read: BTreeSet::new(),
             bodies: Depth::default(),
+            shown: BTreeSet::new(),
+            reworded: None,
         }
     }
 
@@ -373,6 +380,17 @@ impl<'a, 'r> Reader<'a, 'r> {
         self.unresolved.insert(format!("{what} {name}"));
     }
 
+    /// Notes something that does not resolve, in the words that say so.
+    pub(crate) fn miss_said(&mut self, said: String) {
+        self.unresolved.insert(said);
+    }
+
+    /// What was written for a call that was reworded and never resolves.
+    pub(crate) fn reworded_call(&self, name: Option<&String>) -> Option<String> {
+        let calls = self.reworded.map(|reworded| &reworded.unresolved)?;
+        calls.iter().find(|(read, _)| Some(read) == name).map(|(_, said)| said.clone())
+    }
+
     pub(crate) fn take_objects(&mut self) -> BTreeSet<ObjectAccess> {
         std::mem::take(&mut self.objects)
     }
@@ -394,7 +412,7 @@ impl<'a, 'r> Reader<'a, 'r> {
         let unresolved = std::mem::take(&mut self.unresolved);
         let functions = std::mem::take(&mut self.functions);
         let relations = std::mem::take(&mut self.relations);
-        let (cross_join, places) = (self.cross_join, self.places.take());
+        let (cross_join, places, reworded) = (self.cross_join, self.places.take(), self.reworded.take());
         let result = work(self);
         let missed = std::mem::replace(&mut self.unresolved, unresolved);
         self.session = outer_session;
@@ -405,6 +423,7 @@ impl<'a, 'r> Reader<'a, 'r> {
         self.relations = relations;
         self.cross_join = cross_join;
         self.places = places;
+        self.reworded = reworded;
         (result, missed)
     }
 
@@ -569,7 +588,9 @@ fn definition(pieces: &[Piece<'_>], depth_max: usize) -> Option<Box<ast::Query>>
     if piece.operators > OPERATORS_MAX {
         return None;
     }
-    match parse::parse(piece, depth_max).ok()? {
+    let reworded = reword::reword(piece).filter(|reworded| reworded.unresolved.is_empty());
+    let again = reworded.as_ref().and_then(|reworded| gate::again(&reworded.text, piece));
+    match parse::parse(again.as_ref().unwrap_or(piece), depth_max).ok()? {
         ast::Statement::Query(query) => Some(query),
         ast::Statement::CreateView(view) => Some(view.query),
         _ => None,

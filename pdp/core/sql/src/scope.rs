@@ -181,6 +181,14 @@ impl Reader<'_, '_> {
                 }
                 return Ok(self.origin(&found.origin, visible.site));
             }
+            if let Some(visible) = only.filter(|visible| visible.open && !visible.silent) {
+                // A file, or a relation that was reported already: any of its columns.
+                if let (site, false) = (visible.site, qualifier.is_empty()) {
+                    let idents: Vec<&Ident> = qualifier.iter().copied().chain(qualifier.last().copied()).collect();
+                    self.note_prefix(site, &idents, 1);
+                }
+                return Ok(Lineage::opaque());
+            }
             at = if qualifier.is_empty() || only.is_some() { None } else { scope.parent };
         }
         self.miss("variable or position", format_args!("${digits}"));

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use icegate_pdp_model::{
     ColumnName, Effect, Kind, ObjectKind, ObjectName as Name, RelationName, SessionChange, SessionContext, Verb,
 };
-use sqlparser::ast::{DescribeAlias, ObjectName, Statement};
+use sqlparser::ast::{DescribeAlias, ObjectName, SetExpr, Statement};
 
 use crate::{
     names,
@@ -29,12 +29,21 @@ pub(crate) struct Draft {
     pub(crate) kind: Kind,
     /// Its result, when it has one.
     pub(crate) output: Option<Output>,
+    /// What it stores, and where.
+    pub(crate) stored: Vec<Stored>,
     pub(crate) exports: Vec<String>,
     pub(crate) session_changes: Vec<SessionChange>,
     /// What it does to names for the statements after it.
     pub(crate) after: Vec<After>,
     /// Why no read in it can be masked.
     pub(crate) unmaskable: Option<Unrewritable>,
+}
+
+/// Columns a statement stores in one relation.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) target: RelationName,
+    pub(crate) output: Output,
 }
 
 /// Statements that store their reads where others find them.
@@ -70,6 +79,7 @@ impl Draft {
         Self {
             kind,
             output: None,
+            stored: Vec::new(),
             exports: Vec::new(),
             session_changes: Vec::new(),
             after: Vec::new(),
@@ -87,14 +97,25 @@ impl Reader<'_, '_> {
     #[expect(clippy::too_many_lines, reason = "one arm per kind of statement, none left out")]
     pub(crate) fn statement(&mut self, statement: &Statement) -> Read<Draft> {
         match statement {
-            Statement::Query(query) => {
-                let output = self.query(query, None, &Ctes::default())?;
-                Ok(Draft { output: Some(output), ..Draft::verb(Verb::Select) })
-            }
-            Statement::Insert(insert) => self.insert(insert),
-            Statement::Update(update) => self.update(update),
-            Statement::Delete(delete) => self.delete(delete),
-            Statement::Merge(merge) => self.merge_into(merge),
+            Statement::Query(query) => match &*query.body {
+                SetExpr::Insert(statement)
+                | SetExpr::Update(statement)
+                | SetExpr::Delete(statement)
+                | SetExpr::Merge(statement) => self.written_with(query, statement),
+                SetExpr::Select(_)
+                | SetExpr::Query(_)
+                | SetExpr::SetOperation { .. }
+                | SetExpr::Values(_)
+                | SetExpr::Table(_) => {
+                    let output = self.query(query, None, &Ctes::default())?;
+                    Ok(Draft { output: Some(output), ..Draft::verb(Verb::Select) })
+                }
+            },
+            Statement::Insert(insert) => self.insert(insert, &Ctes::default()),
+            Statement::Update(update) => self.update(update, &Ctes::default()),
+            Statement::Delete(delete) => self.delete(delete, &Ctes::default()),
+            Statement::Merge(merge) => self.merge_into(merge, &Ctes::default()),
+            Statement::Set(set) => self.set_variables(set),
             Statement::Truncate(truncate) => self.truncate(truncate),
             Statement::CopyIntoSnowflake { .. } => self.copy_into(statement),
             Statement::CreateTable(table) => self.create_table(table),
@@ -192,6 +213,7 @@ impl Reader<'_, '_> {
                 // Nothing runs: what it would do to names does not happen.
                 Ok(Draft {
                     output: inner.output,
+                    stored: inner.stored,
                     exports: inner.exports,
                     unmaskable: inner.unmaskable,
                     ..Draft::verb(Verb::Explain)
@@ -259,6 +281,7 @@ fn unsupported(statement: &Statement) -> &'static str {
         | Statement::Rollback { .. }
         | Statement::Explain { .. }
         | Statement::ExplainTable { .. }
+        | Statement::Set(_)
         | Statement::ShowTables { .. }
         | Statement::ShowViews { .. }
         | Statement::ShowSchemas { .. }
@@ -267,7 +290,6 @@ fn unsupported(statement: &Statement) -> &'static str {
         | Statement::ShowObjects(_)
         | Statement::ShowFunctions { .. }
         | Statement::ShowVariable { .. } => "this form",
-        Statement::Set(_) => "SET of a session variable",
         Statement::Call(_) => "CALL",
         Statement::Execute { .. } => "EXECUTE",
         Statement::Prepare { .. } | Statement::Deallocate { .. } => "a prepared statement",

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use icegate_pdp_model::{Catalog, ColumnName, Level, Mask, SessionContext};
+use icegate_pdp_model::{Catalog, ColumnName, Level, Mask, RelationName, SessionContext};
 use icegate_pdp_sql::{Limits, analyze};
 use serde::Deserialize;
 
@@ -36,7 +36,8 @@ struct Case {
     why: Option<String>,
     #[serde(default)]
     sets: Vec<String>,
-    /// `NAME = transformation of sources, decided by control`, of the first statement.
+    /// `NAME = transformation [sources] by [control]`, of the first statement; a column that is stored has the name of
+    /// its relation in front.
     #[serde(default)]
     projection: Option<Vec<String>>,
     #[serde(default)]
@@ -89,7 +90,11 @@ fn answer(case: &Case, catalog: &Catalog) -> Case {
             let list = |columns: &BTreeSet<ColumnName>| columns.iter().map(short).collect::<Vec<_>>().join(" ");
             let opaque = if column.opaque { " opaque" } else { "" };
             let how = format!("{:?}", column.transformation).to_lowercase();
-            format!("{} = {how} [{}] by [{}]{opaque}", column.name, list(&column.sources), list(&column.control))
+            let name = match &column.target {
+                Some(target) => format!("{}.{}", short_relation(target), column.name),
+                None => column.name.clone(),
+            };
+            format!("{name} = {how} [{}] by [{}]{opaque}", list(&column.sources), list(&column.control))
         });
         answer.projection = Some(columns.collect());
     }
@@ -105,6 +110,11 @@ fn answer(case: &Case, catalog: &Catalog) -> Case {
 
 /// Names of the usual schema are written without it.
 fn short(name: &ColumnName) -> String {
+    let name = name.to_string();
+    name.strip_prefix("SALES.PUBLIC.").map_or(name.clone(), str::to_owned)
+}
+
+fn short_relation(name: &RelationName) -> String {
     let name = name.to_string();
     name.strip_prefix("SALES.PUBLIC.").map_or(name.clone(), str::to_owned)
 }
@@ -146,6 +156,16 @@ fn heads() {
 #[test]
 fn queries() {
     check("queries.yaml", include_str!("cases/queries.yaml"));
+}
+
+#[test]
+fn constructs() {
+    check("constructs.yaml", include_str!("cases/constructs.yaml"));
+}
+
+#[test]
+fn stored() {
+    check("stored.yaml", include_str!("cases/stored.yaml"));
 }
 
 #[test]

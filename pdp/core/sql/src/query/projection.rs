@@ -6,6 +6,7 @@ use sqlparser::ast::{
 };
 
 use crate::{
+    expr::is_object_star,
     names,
     reader::{Lineage, MADE_COLUMN, Output, OutputColumn, Read, Reader, absent, stop},
     scope::{Ctes, Scope, Visible, fold_all, print},
@@ -19,7 +20,7 @@ impl Reader<'_, '_> {
             match item {
                 SelectItem::UnnamedExpr(expr) => {
                     let lineage = self.expr(expr, scope, ctes)?;
-                    output.columns.push(OutputColumn { name: label(expr), lineage });
+                    output.columns.push(OutputColumn { name: label(expr, self.reworded.is_some()), lineage });
                 }
                 SelectItem::ExprWithAlias { expr, alias } => {
                     let lineage = self.expr(expr, scope, ctes)?;
@@ -180,17 +181,18 @@ fn renamed(item: &IdentWithAlias) -> Read<(String, String)> {
 }
 
 /// Snowflake labels a bare column by its name and anything else by its text.
-fn label(expr: &Expr) -> String {
+fn label(expr: &Expr, reworded: bool) -> String {
     let name = |ident: &Ident| names::fold(ident).unwrap_or_else(|| ident.value.clone());
     match expr {
         Expr::Identifier(ident) => name(ident),
         Expr::CompoundIdentifier(idents) => idents.last().map(name).unwrap_or_default(),
+        star @ Expr::Value(_) if reworded && is_object_star(star) => "{*}".to_owned(),
         other => other.to_string().to_uppercase(),
     }
 }
 
 /// `%` and `_` patterns, without regard to case.
-fn ilike(text: &str, pattern: &str) -> bool {
+pub(crate) fn ilike(text: &str, pattern: &str) -> bool {
     let text: Vec<char> = text.chars().flat_map(char::to_lowercase).collect();
     let pattern: Vec<char> = pattern.chars().flat_map(char::to_lowercase).collect();
     // reached[i]: the pattern so far can stand for the first i characters.

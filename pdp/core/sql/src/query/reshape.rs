@@ -103,7 +103,6 @@ impl Reader<'_, '_> {
             return stop("this is no UNPIVOT");
         };
         let (inner, input) = self.turned(table, scope.parent, ctes, rows)?;
-        absent(input.open, "UNPIVOT of a relation whose columns are not known")?;
         let (value_name, name) = (column_of(value)?, named(name)?);
         let mut taken = Vec::with_capacity(columns.len());
         let mut held = Lineage::none();
@@ -113,7 +112,7 @@ impl Reader<'_, '_> {
         }
         let held = held.computed();
         // Which rows there are tells which of the columns is not NULL.
-        let mut output = Output { rows: held.clone().all(), ..Output::default() };
+        let mut output = Output { rows: held.clone().all(), open: input.open, ..Output::default() };
         output.columns.extend(input.columns.into_iter().filter(|column| !taken.contains(&column.name)));
         let mut which = Lineage::none();
         which.decide(held.clone());
@@ -144,7 +143,6 @@ impl Reader<'_, '_> {
             return stop("this is no MATCH_RECOGNIZE");
         };
         let (mut inner, input) = self.turned(table, scope.parent, ctes, rows)?;
-        absent(input.open, "MATCH_RECOGNIZE of a relation whose columns are not known")?;
         let mut words = Vec::new();
         pattern_words(pattern, &mut words)?;
         for SymbolDefinition { symbol, definition: _ } in symbols {
@@ -161,7 +159,8 @@ impl Reader<'_, '_> {
                 merged: false,
             });
             let columns = columns.collect();
-            inner.visible.push(Visible { qualifier: vec![word], columns, site: None, open: false, silent: false });
+            let visible = Visible { qualifier: vec![word], columns, site: None, open: input.open, silent: false };
+            inner.visible.push(visible);
         }
         let outer_match = std::mem::replace(&mut self.in_match, true);
         let matched = self.matched(&mut inner, partition_by, order_by, measures, symbols, ctes);
@@ -171,8 +170,9 @@ impl Reader<'_, '_> {
             None | Some(RowsPerMatch::OneRow) => partition,
             Some(RowsPerMatch::AllRows(_)) => input.columns,
         };
+        let open = input.open && matches!(rows_per_match, Some(RowsPerMatch::AllRows(_)));
         let columns = columns.into_iter().chain(measured).collect();
-        let output = Output { columns, rows: deciding, open: false };
+        let output = Output { columns, rows: deciding, open };
         self.add_derived(&output, None, alias.as_ref(), scope, rows)
     }
 

@@ -2,7 +2,7 @@
 
 use icegate_pdp_model::{Effect, ObjectKind, ObjectName as Name, Verb};
 use sqlparser::ast::{
-    ObjectName, ObjectNamePart, SelectItem, Statement,
+    Ident, ObjectName, ObjectNamePart, SelectItem, Statement,
     helpers::{
         key_value_options::{KeyValueOption, KeyValueOptionKind, KeyValueOptions},
         stmt_data_loading::{StageLoadSelectItemKind, StageParamsObject},
@@ -11,9 +11,9 @@ use sqlparser::ast::{
 
 use crate::{
     names,
-    reader::{Columns, Output, OutputColumn, Read, Reader, Role, absent, stop},
+    reader::{Columns, Lineage, Output, OutputColumn, Read, Reader, Role, absent, stop},
     scope::{Ctes, Scope},
-    statement::{After, Draft},
+    statement::{After, Draft, Stored},
 };
 
 /// Storage outside that Snowflake can name by URL.
@@ -52,6 +52,7 @@ impl Reader<'_, '_> {
             return stop("this form of COPY is not understood");
         };
         let place = self.place(into)?;
+        self.formats();
         self.copy_settings(file_format)?;
         let purged = self.copy_settings(copy_options)?;
         if let Place::Named = place {
@@ -63,9 +64,8 @@ impl Reader<'_, '_> {
                 self.touch(ObjectKind::Stage, object, Effect::Write);
             }
             absent(from_query.is_some() || partition.is_some(), "this form of COPY INTO a table")?;
-            absent(validation_mode.is_some(), "VALIDATION_MODE")?;
             let Some(from) = from_obj else { return stop("COPY INTO a table from nothing") };
-            return self.load(into, from, from_transformations.as_deref(), stage_params);
+            return self.load(into, from, from_transformations.as_deref(), stage_params, into_columns.as_deref());
         }
         let mut draft = Draft::verb(Verb::CopyUnload);
         absent(into_columns.is_some() || from_transformations.is_some(), "this form of COPY INTO a location")?;
@@ -116,6 +116,7 @@ impl Reader<'_, '_> {
         from: &ObjectName,
         items: Option<&[StageLoadSelectItemKind]>,
         params: &StageParamsObject,
+        columns: Option<&[Ident]>,
     ) -> Read<Draft> {
         let mut draft = Draft::verb(Verb::CopyLoad);
         for item in items.unwrap_or_default() {
@@ -130,9 +131,16 @@ impl Reader<'_, '_> {
             Place::Location(url) => self.touch(ObjectKind::Location, Name::new([url]), Effect::Import),
             Place::Named => return stop("COPY INTO a table from a name without `@` is not understood"),
         }
-        let (target, _) = self.target(into, None)?;
+        let (target, scope) = self.target(into, None)?;
         if let Some(target) = target {
-            draft.after.push(After::Loaded(target));
+            // What a file holds is not known.
+            let listed: Option<Vec<String>> = columns.map(|columns| columns.iter().filter_map(names::fold).collect());
+            let known = scope.visible.iter().flat_map(|visible| &visible.columns).map(|column| column.name.to_string());
+            let columns = listed.unwrap_or_else(|| known.collect()).into_iter();
+            let columns = columns.map(|name| OutputColumn { name, lineage: Lineage::opaque() }).collect();
+            let output = Output { columns, rows: Columns::new(), open: scope.visible.iter().any(|it| it.open) };
+            draft.after.push(After::Loaded(target.clone()));
+            draft.stored.push(Stored { target, output });
         }
         Ok(draft)
     }
@@ -145,6 +153,17 @@ impl Reader<'_, '_> {
             }
             SelectItem::ExprWithAliases { .. } | SelectItem::QualifiedWildcard(..) | SelectItem::Wildcard(_) => {
                 stop("`*` over a file's columns is not understood")
+            }
+        }
+    }
+
+    /// File formats whose names were taken out of the settings.
+    pub(crate) fn formats(&mut self) {
+        let Some(reworded) = self.reworded else { return };
+        for parts in &reworded.formats {
+            match names::complete_in_schema(parts.clone(), &self.session) {
+                Some(parts) => self.touch(ObjectKind::FileFormat, Name::new(parts), Effect::Use),
+                None => self.miss(ObjectKind::FileFormat.as_str(), parts.join(".")),
             }
         }
     }
@@ -191,7 +210,7 @@ impl Reader<'_, '_> {
         Ok(())
     }
 
-    fn place(&self, name: &ObjectName) -> Read<Place> {
+    pub(crate) fn place(&self, name: &ObjectName) -> Read<Place> {
         let Some(ObjectNamePart::Identifier(first)) = name.0.first() else { return stop("COPY of a computed name") };
         match first.quote_style {
             Some('\'') => {

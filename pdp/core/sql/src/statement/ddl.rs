@@ -15,7 +15,7 @@ use crate::{
     query::describe,
     reader::{Output, Read, Reader, Role, absent, stop},
     scope::{Ctes, Scope, Visible},
-    statement::{After, Draft, Unrewritable},
+    statement::{After, Draft, Stored, Unrewritable},
 };
 
 /// Columns of a relation a statement makes, and what influences each.
@@ -35,7 +35,13 @@ impl Reader<'_, '_> {
         }
         let columns = if let Some(query) = &table.query {
             let output = self.query(query, None, &Ctes::default())?;
-            let made = self.made_columns(&output, table.columns.iter().map(|column| names::fold(&column.name)));
+            let typed = table.columns.iter().map(|column| names::fold(&column.name));
+            let listed: Vec<_> = match self.reworded.map(|reworded| reworded.columns.as_slice()) {
+                Some(columns @ [_, ..]) => columns.iter().cloned().map(Some).collect(),
+                _ => typed.collect(),
+            };
+            let made = self.made_columns(&output, listed.iter().cloned());
+            self.store(&mut draft, &table.name, &output, listed.into_iter());
             draft.output = Some(output);
             made
         } else if let Some(like) = &table.like {
@@ -95,6 +101,7 @@ impl Reader<'_, '_> {
         let made = self.made_columns(&output, columns.iter().map(|column| names::fold(&column.name)));
         let mut draft = Draft::of(Kind::on(Verb::Create, ObjectKind::View));
         draft.unmaskable = Some(Unrewritable::View);
+        self.store(&mut draft, name, &output, columns.iter().map(|column| names::fold(&column.name)));
         let Some(name) = self.named(name) else { return Ok(draft) };
         self.create(&name, ObjectKind::View, *or_replace);
         draft.after.push(match made {
@@ -102,6 +109,24 @@ impl Reader<'_, '_> {
             _ => After::Unsure(name),
         });
         Ok(draft)
+    }
+
+    /// A query's columns as those of the relation made from it, under its own names where it lists them.
+    fn store(
+        &self,
+        draft: &mut Draft,
+        name: &ObjectName,
+        output: &Output,
+        names: impl Iterator<Item = Option<String>>,
+    ) {
+        let Some(target) = names::relation(name, &self.session) else { return };
+        let mut output = output.clone();
+        for (column, name) in output.columns.iter_mut().zip(names) {
+            if let Some(name) = name {
+                column.name = name;
+            }
+        }
+        draft.stored.push(Stored { target, output });
     }
 
     fn create(&mut self, name: &RelationName, kind: ObjectKind, or_replace: bool) {
@@ -395,8 +420,9 @@ impl Reader<'_, '_> {
     }
 
     pub(crate) fn alter_view(&mut self, name: &ObjectName, query: &Query) -> Read<Draft> {
-        self.query(query, None, &Ctes::default())?;
+        let output = self.query(query, None, &Ctes::default())?;
         let mut draft = Draft::of(Kind::on(Verb::Alter, ObjectKind::View));
+        self.store(&mut draft, name, &output, std::iter::empty());
         draft.unmaskable = Some(Unrewritable::View);
         if let Some(full) = self.named(name) {
             self.touch_relation(&full, ObjectKind::View, Effect::Alter);

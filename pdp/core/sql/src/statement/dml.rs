@@ -4,19 +4,19 @@ use icegate_pdp_model::{Effect, ObjectKind, RelationName, Verb};
 use sqlparser::ast::{
     Assignment, AssignmentTarget, Delete, Expr, FromTable, Insert, Merge, MergeAction, MergeClause, MergeClauseKind,
     MergeInsertExpr, MergeInsertKind, MergeUpdateExpr, MergeUpdateKind, MultiTableInsertIntoClause,
-    MultiTableInsertValue, ObjectName, Query, TableAlias, TableFactor, TableObject, TableWithJoins, Truncate,
-    TruncateTableTarget, Update, UpdateTableFromKind,
+    MultiTableInsertValue, ObjectName, Query, Statement, TableAlias, TableFactor, TableObject, TableWithJoins,
+    Truncate, TruncateTableTarget, Update, UpdateTableFromKind,
 };
 
 use crate::{
     names,
-    reader::{Columns, Read, Reader, Role, absent, merge, stop},
+    reader::{Lineage, Output, OutputColumn, Read, Reader, Role, absent, merge, stop},
     scope::{Ctes, Scope, decide_rows},
-    statement::{After, Draft},
+    statement::{After, Draft, Stored},
 };
 
 impl Reader<'_, '_> {
-    pub(crate) fn insert(&mut self, insert: &Insert) -> Read<Draft> {
+    pub(crate) fn insert(&mut self, insert: &Insert, ctes: &Ctes) -> Read<Draft> {
         let Insert {
             insert_token: _,
             optimizer_hints,
@@ -31,7 +31,7 @@ impl Reader<'_, '_> {
             assignments,
             partitioned,
             after_columns,
-            has_table_keyword,
+            has_table_keyword: _,
             on,
             returning,
             output,
@@ -52,7 +52,6 @@ impl Reader<'_, '_> {
             || !assignments.is_empty()
             || partitioned.is_some()
             || !after_columns.is_empty()
-            || *has_table_keyword
             || on.is_some()
             || returning.is_some()
             || output.is_some()
@@ -64,11 +63,16 @@ impl Reader<'_, '_> {
         absent(foreign, "this form of INSERT")?;
         if multi_table_insert_type.is_some() {
             absent(!columns.is_empty(), "this form of INSERT into several tables")?;
-            let clauses = || multi_table_when_clauses.iter().map(|clause| &clause.into_clauses);
-            let into = clauses().chain(std::iter::once(multi_table_into_clauses)).chain(multi_table_else_clause);
-            let into: Vec<&MultiTableInsertIntoClause> = into.flatten().collect();
+            // Each target with how many of the conditions, from the first on, decide what goes there.
+            let mut into: Vec<(&MultiTableInsertIntoClause, usize)> = Vec::new();
+            into.extend(multi_table_into_clauses.iter().map(|clause| (clause, 0)));
+            for (clause, conditions) in multi_table_when_clauses.iter().zip(1..) {
+                into.extend(clause.into_clauses.iter().map(|clause| (clause, conditions)));
+            }
+            let others = multi_table_else_clause.iter().flatten();
+            into.extend(others.map(|clause| (clause, multi_table_when_clauses.len())));
             let conditions: Vec<&Expr> = multi_table_when_clauses.iter().map(|clause| &clause.condition).collect();
-            return self.insert_several(source.as_deref(), &into, &conditions);
+            return self.insert_several(source.as_deref(), &into, &conditions, ctes);
         }
         let single = multi_table_into_clauses.is_empty() && multi_table_when_clauses.is_empty();
         absent(!single || multi_table_else_clause.is_some(), "this form of INSERT")?;
@@ -82,57 +86,92 @@ impl Reader<'_, '_> {
         for column in columns {
             self.assigned(column, &scope)?;
         }
+        let listed = columns.iter().filter_map(|column| names::parts(column)?.pop()).collect();
         let Some(source) = source else { return stop("INSERT without rows is not understood") };
-        let fed = self.query(source, None, &Ctes::default())?;
-        let mut columns = fed.rows;
-        for column in fed.columns {
-            merge(&mut columns, column.lineage.all());
+        let fed = self.query(source, None, ctes)?;
+        let named = stored_names(listed, &scope, fed);
+        let verb = if self.reworded.is_some_and(|reworded| reworded.loads) { Verb::CopyLoad } else { Verb::Insert };
+        let mut draft = self.storing(verb, target.clone(), named);
+        if verb == Verb::CopyLoad {
+            self.formats();
+            // What a file holds is not known.
+            draft.after = target.map(After::Loaded).into_iter().collect();
         }
-        Ok(self.written(Verb::Insert, target, &columns))
+        Ok(draft)
     }
 
     /// `INSERT ALL` and `INSERT FIRST`: every row of the query may go into every one of the tables.
     fn insert_several(
         &mut self,
         source: Option<&Query>,
-        into: &[&MultiTableInsertIntoClause],
+        into: &[(&MultiTableInsertIntoClause, usize)],
         conditions: &[&Expr],
+        ctes: &Ctes,
     ) -> Read<Draft> {
         let Some(source) = source else { return stop("INSERT without rows is not understood") };
         absent(into.is_empty(), "INSERT into no table")?;
-        let ctes = Ctes::default();
-        let fed = self.query(source, None, &ctes)?;
-        let mut columns = fed.rows.clone();
-        for column in &fed.columns {
-            merge(&mut columns, column.lineage.clone().all());
-        }
+        let fed = self.query(source, None, ctes)?;
         let mut rows = Scope::default();
         let visible = self.derived(&fed, None, None)?;
         rows.visible.push(visible);
+        // What decides, up to each condition.
+        let mut deciding = vec![fed.rows.clone()];
         for condition in conditions {
-            decide_rows(&mut columns, self.expr(condition, &rows, &ctes)?);
-        }
-        let mut targets = Vec::with_capacity(into.len());
-        for MultiTableInsertIntoClause { table_name, columns: assigned, values } in into {
-            let (target, scope) = self.target(table_name, None)?;
-            for column in assigned {
-                self.assigned(&ObjectName::from(vec![column.clone()]), &scope)?;
-            }
-            for value in values.iter().flat_map(|values| &values.values) {
-                match value {
-                    MultiTableInsertValue::Expr(expr) => decide_rows(&mut columns, self.expr(expr, &rows, &ctes)?),
-                    MultiTableInsertValue::Default => {}
-                }
-            }
-            targets.extend(target);
+            let mut next = deciding.last().cloned().unwrap_or_default();
+            decide_rows(&mut next, self.expr(condition, &rows, ctes)?);
+            deciding.push(next);
         }
         let mut draft = Draft::verb(Verb::Insert);
-        let columns = self.column_names(&columns);
-        draft.after.extend(targets.into_iter().map(|target| After::Fed(target, columns.clone())));
+        for (MultiTableInsertIntoClause { table_name, columns: assigned, values }, conditions) in into {
+            let (target, scope) = self.target(table_name, None)?;
+            let mut listed = Vec::with_capacity(assigned.len());
+            for column in assigned {
+                self.assigned(&ObjectName::from(vec![column.clone()]), &scope)?;
+                listed.extend(names::fold(column));
+            }
+            let mut output =
+                Output { rows: deciding.get(*conditions).cloned().unwrap_or_default(), ..Output::default() };
+            match values {
+                None => {
+                    output.columns.clone_from(&fed.columns);
+                    output.open = fed.open;
+                }
+                Some(values) => {
+                    for (value, place) in values.values.iter().zip(1..) {
+                        let lineage = match value {
+                            MultiTableInsertValue::Expr(expr) => self.expr(expr, &rows, ctes)?,
+                            MultiTableInsertValue::Default => Lineage::none(),
+                        };
+                        output.columns.push(OutputColumn { name: format!("COLUMN{place}"), lineage });
+                    }
+                }
+            }
+            let one = self.storing(Verb::Insert, target, stored_names(listed, &scope, output));
+            draft.stored.extend(one.stored);
+            draft.after.extend(one.after);
+        }
         Ok(draft)
     }
 
-    pub(crate) fn update(&mut self, update: &Update) -> Read<Draft> {
+    /// `WITH … INSERT`: the expressions in front are those of its query.
+    pub(crate) fn written_with(&mut self, query: &Query, statement: &Statement) -> Read<Draft> {
+        let Query { with, body: _, order_by, limit_clause, fetch, .. } = query;
+        absent(order_by.is_some() || limit_clause.is_some() || fetch.is_some(), "ORDER or LIMIT of a statement")?;
+        let none = Ctes::default();
+        let ctes = match with {
+            Some(with) => self.with(with, None, &none)?,
+            None => none,
+        };
+        match statement {
+            Statement::Insert(insert) => self.insert(insert, &ctes),
+            Statement::Update(update) => self.update(update, &ctes),
+            Statement::Delete(delete) => self.delete(delete, &ctes),
+            Statement::Merge(merge) => self.merge_into(merge, &ctes),
+            _ => stop("this statement behind WITH is not understood"),
+        }
+    }
+
+    pub(crate) fn update(&mut self, update: &Update, ctes: &Ctes) -> Read<Draft> {
         let Update {
             update_token: _,
             optimizer_hints,
@@ -156,21 +195,21 @@ impl Reader<'_, '_> {
         absent(!table.joins.is_empty(), "UPDATE of joined tables")?;
         let (name, alias) = plain_table(&table.relation)?;
         let (target, mut scope) = self.target(name, alias)?;
-        let mut rows = Columns::new();
-        let ctes = Ctes::default();
+        let mut output = Output::default();
         match from {
             None => {}
-            Some(UpdateTableFromKind::AfterSet(from)) => self.from(from, true, &mut scope, &ctes, &mut rows)?,
-            Some(UpdateTableFromKind::BeforeSet(_)) => return stop("FROM before SET is not understood"),
+            Some(UpdateTableFromKind::AfterSet(from) | UpdateTableFromKind::BeforeSet(from)) => {
+                self.from(from, true, &mut scope, ctes, &mut output.rows)?;
+            }
         }
-        self.assignments(assignments, &scope, &ctes, &mut rows)?;
+        self.assignments(assignments, &scope, ctes, &mut output)?;
         if let Some(selection) = selection {
-            decide_rows(&mut rows, self.expr(selection, &scope, &ctes)?);
+            decide_rows(&mut output.rows, self.expr(selection, &scope, ctes)?);
         }
-        Ok(self.written(Verb::Update, target, &rows))
+        Ok(self.storing(Verb::Update, target, output))
     }
 
-    pub(crate) fn delete(&mut self, delete: &Delete) -> Read<Draft> {
+    pub(crate) fn delete(&mut self, delete: &Delete, ctes: &Ctes) -> Read<Draft> {
         let Delete {
             delete_token: _,
             optimizer_hints,
@@ -191,34 +230,31 @@ impl Reader<'_, '_> {
             || limit.is_some();
         absent(foreign, "this form of DELETE")?;
         let from = match from {
-            FromTable::WithFromKeyword(from) => from,
-            FromTable::WithoutKeyword(_) => return stop("DELETE without FROM is not understood"),
+            FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from) => from,
         };
         let [TableWithJoins { relation, joins }] = from.as_slice() else { return stop("DELETE from several tables") };
         absent(!joins.is_empty(), "DELETE from joined tables")?;
         let (name, alias) = plain_table(relation)?;
         let (target, mut scope) = self.target(name, alias)?;
-        let mut rows = Columns::new();
-        let ctes = Ctes::default();
+        let mut output = Output::default();
         if let Some(using) = using {
-            self.from(using, true, &mut scope, &ctes, &mut rows)?;
+            self.from(using, true, &mut scope, ctes, &mut output.rows)?;
         }
         if let Some(selection) = selection {
-            decide_rows(&mut rows, self.expr(selection, &scope, &ctes)?);
+            decide_rows(&mut output.rows, self.expr(selection, &scope, ctes)?);
         }
-        Ok(self.written(Verb::Delete, target, &rows))
+        Ok(self.storing(Verb::Delete, target, output))
     }
 
-    pub(crate) fn merge_into(&mut self, merge: &Merge) -> Read<Draft> {
+    pub(crate) fn merge_into(&mut self, merge: &Merge, ctes: &Ctes) -> Read<Draft> {
         let Merge { merge_token: _, optimizer_hints, into: _, table, source, on, clauses, output } = merge;
         absent(!optimizer_hints.is_empty() || output.is_some(), "this form of MERGE")?;
         let (name, alias) = plain_table(table)?;
         let (target, mut scope) = self.target(name, alias)?;
-        let mut rows = Columns::new();
-        let ctes = Ctes::default();
-        self.factor(source, &mut scope, &ctes, &mut rows)?;
+        let mut output = Output::default();
+        self.factor(source, &mut scope, ctes, &mut output.rows)?;
         self.contest(&scope);
-        decide_rows(&mut rows, self.expr(on, &scope, &ctes)?);
+        decide_rows(&mut output.rows, self.expr(on, &scope, ctes)?);
         for MergeClause { when_token: _, clause_kind, predicate, action } in clauses {
             match clause_kind {
                 MergeClauseKind::Matched | MergeClauseKind::NotMatched => {}
@@ -227,7 +263,7 @@ impl Reader<'_, '_> {
                 }
             }
             if let Some(predicate) = predicate {
-                decide_rows(&mut rows, self.expr(predicate, &scope, &ctes)?);
+                decide_rows(&mut output.rows, self.expr(predicate, &scope, ctes)?);
             }
             match action {
                 MergeAction::Insert(MergeInsertExpr {
@@ -243,27 +279,51 @@ impl Reader<'_, '_> {
                     }
                     match kind {
                         MergeInsertKind::Values(values) => {
-                            for expr in values.rows.iter().flat_map(|row| &row.content) {
-                                decide_rows(&mut rows, self.expr(expr, &scope, &ctes)?);
+                            let mut inserted = Output::default();
+                            for row in &values.rows {
+                                for (expr, place) in row.content.iter().zip(1..) {
+                                    let lineage = self.expr(expr, &scope, ctes)?;
+                                    inserted.columns.push(OutputColumn { name: format!("COLUMN{place}"), lineage });
+                                }
+                            }
+                            let listed = columns.iter().filter_map(|column| names::parts(column)?.pop()).collect();
+                            for column in stored_names(listed, &scope, inserted).columns {
+                                put(&mut output, column.name, column.lineage);
                             }
                         }
-                        MergeInsertKind::Row | MergeInsertKind::Wildcard => {
-                            return stop("INSERT ROW in MERGE is not understood");
-                        }
+                        MergeInsertKind::Wildcard => self.all_by_name(&scope, &mut output),
+                        MergeInsertKind::Row => return stop("INSERT ROW in MERGE is not understood"),
                     }
                 }
                 MergeAction::Update(MergeUpdateExpr { update_token: _, kind, update_predicate, delete_predicate }) => {
                     absent(update_predicate.is_some() || delete_predicate.is_some(), "WHERE in a MERGE action")?;
                     match kind {
-                        MergeUpdateKind::Set(assignments) => self.assignments(assignments, &scope, &ctes, &mut rows)?,
-                        MergeUpdateKind::Wildcard => return stop("UPDATE * in MERGE is not understood"),
+                        MergeUpdateKind::Set(assignments) => {
+                            self.assignments(assignments, &scope, ctes, &mut output)?;
+                        }
+                        MergeUpdateKind::Wildcard => self.all_by_name(&scope, &mut output),
                     }
                 }
                 MergeAction::Delete { delete_token: _ } => {}
                 MergeAction::DoNothing { .. } => return stop("DO NOTHING in MERGE is not understood"),
             }
         }
-        Ok(self.written(Verb::Merge, target, &rows))
+        Ok(self.storing(Verb::Merge, target, output))
+    }
+
+    /// `UPDATE ALL BY NAME`: every column of the source goes into the target's column of its name.
+    fn all_by_name(&mut self, scope: &Scope<'_>, output: &mut Output) {
+        let Some((target, sources)) = scope.visible.split_first() else { return };
+        for source in sources {
+            output.open |= source.open;
+            for column in &source.columns {
+                if !target.open && !target.columns.iter().any(|it| it.name == column.name) {
+                    self.miss("column", &column.name);
+                }
+                let lineage = self.origin(&column.origin, source.site);
+                put(output, column.name.to_string(), lineage);
+            }
+        }
     }
 
     pub(crate) fn truncate(&mut self, truncate: &Truncate) -> Read<Draft> {
@@ -291,11 +351,16 @@ impl Reader<'_, '_> {
         Ok((full, Scope { parent: None, visible: vec![visible], aliases: Vec::new() }))
     }
 
-    fn written(&mut self, verb: Verb, target: Option<RelationName>, columns: &Columns) -> Draft {
+    /// A statement that stores these columns, for the rows that were decided on.
+    fn storing(&mut self, verb: Verb, target: Option<RelationName>, output: Output) -> Draft {
         let mut draft = Draft::verb(verb);
         if let Some(target) = target {
-            let columns = self.column_names(columns);
-            draft.after.push(After::Fed(target, columns));
+            let mut columns = output.rows.clone();
+            for column in &output.columns {
+                merge(&mut columns, column.lineage.clone().all());
+            }
+            draft.after.push(After::Fed(target.clone(), self.column_names(&columns)));
+            draft.stored.push(Stored { target, output });
         }
         draft
     }
@@ -305,14 +370,16 @@ impl Reader<'_, '_> {
         assignments: &[Assignment],
         scope: &Scope<'_>,
         ctes: &Ctes,
-        rows: &mut Columns,
+        output: &mut Output,
     ) -> Read<()> {
         for Assignment { target, value } in assignments {
-            match target {
-                AssignmentTarget::ColumnName(name) => self.assigned(name, scope)?,
+            let name = match target {
+                AssignmentTarget::ColumnName(name) => name,
                 AssignmentTarget::Tuple(_) => return stop("SET of several columns at once is not understood"),
-            }
-            decide_rows(rows, self.expr(value, scope, ctes)?);
+            };
+            self.assigned(name, scope)?;
+            let lineage = self.expr(value, scope, ctes)?;
+            put(output, names::parts(name).and_then(|mut parts| parts.pop()).unwrap_or_default(), lineage);
         }
         Ok(())
     }
@@ -328,6 +395,28 @@ impl Reader<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// One value of a column that may be stored in several ways.
+fn put(output: &mut Output, name: String, lineage: Lineage) {
+    match output.columns.iter_mut().find(|column| column.name == name) {
+        Some(column) => column.lineage.add(lineage),
+        None => output.columns.push(OutputColumn { name, lineage }),
+    }
+}
+
+/// Gives values the names of the columns they are stored in: those listed, else the target's by place, else their own.
+fn stored_names(listed: Vec<String>, target: &Scope<'_>, mut values: Output) -> Output {
+    let names = if listed.is_empty() {
+        let target = target.visible.first().filter(|target| !target.open && !values.open);
+        target.map(|target| target.columns.iter().map(|column| column.name.to_string()).collect()).unwrap_or_default()
+    } else {
+        listed
+    };
+    for (column, name) in values.columns.iter_mut().zip(names) {
+        column.name = name;
+    }
+    values
 }
 
 /// A table by name, with nothing but an alias.

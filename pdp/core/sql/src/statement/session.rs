@@ -1,8 +1,8 @@
-//! USE and ALTER SESSION.
+//! USE, SET and ALTER SESSION.
 
 use icegate_pdp_model::{Effect, Kind, ObjectKind, ObjectName as Name, SessionChange, SessionContext, Verb};
 use sqlparser::ast::{
-    ObjectName, Use, Value,
+    ObjectName, Set, Use, Value,
     helpers::key_value_options::{KeyValueOptionKind, KeyValueOptions},
 };
 
@@ -10,6 +10,7 @@ use crate::{
     names,
     query::describe,
     reader::{Read, Reader, stop},
+    scope::{Ctes, Scope},
     statement::{After, Draft},
 };
 
@@ -78,6 +79,28 @@ impl Reader<'_, '_> {
         }
         self.touch(ObjectKind::Session, Name::new(["SESSION"]), Effect::Alter);
         Ok(draft)
+    }
+
+    /// `SET x = …`: the variable holds what its expressions read.
+    pub(crate) fn set_variables(&mut self, set: &Set) -> Read<Draft> {
+        let (variables, values) = match set {
+            Set::SingleAssignment { scope: None, hivevar: false, variable, values } => {
+                (std::slice::from_ref(variable), values)
+            }
+            Set::ParenthesizedAssignments { variables, values } => (variables.as_slice(), values),
+            _ => return stop("this form of SET is not understood"),
+        };
+        if variables.len() != values.len() {
+            return stop("SET of as many variables as values only");
+        }
+        for variable in variables {
+            let Some(name) = names::single(variable) else { return stop("a variable that is not a name") };
+            self.touch(ObjectKind::Session, Name::new([format!("${}", name.last())]), Effect::Alter);
+        }
+        for value in values {
+            self.expr(value, &Scope::default(), &Ctes::default())?;
+        }
+        Ok(Draft::verb(Verb::Set))
     }
 
     pub(crate) fn use_object(&mut self, target: &Use) -> Read<Draft> {

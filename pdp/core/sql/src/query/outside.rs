@@ -1,0 +1,158 @@
+//! Relations that are no table and no view of the catalog: files on a stage, what a semantic view gives, what Snowflake
+//! tells of itself. What they hold is not known, so it is opaque; that they are read is said, and a policy decides.
+
+use std::ops::ControlFlow;
+
+use icegate_pdp_model::{Effect, ObjectKind, ObjectName as Name, RelationName};
+use sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, ObjectName, ObjectNamePart, TableAlias, TableFactor, Value,
+    visit_expressions,
+};
+
+use crate::{
+    names,
+    query::from::open_output,
+    reader::{Columns, Output, Read, Reader, Role, stop},
+    scope::{Scope, Visible, decide_rows},
+    statement::Place,
+};
+
+impl Reader<'_, '_> {
+    /// `@stage/path (FILE_FORMAT => …)`.
+    pub(crate) fn files(
+        &mut self,
+        stage: Name,
+        args: &[FunctionArg],
+        alias: Option<&TableAlias>,
+        scope: &mut Scope<'_>,
+    ) -> Read<()> {
+        check_stage_arguments(args)?;
+        let loads = self.reworded.is_some_and(|reworded| reworded.loads);
+        if self.reworded.is_some_and(|reworded| reworded.purges) {
+            self.touch(ObjectKind::Stage, stage.clone(), Effect::Write);
+        }
+        self.touch(ObjectKind::Stage, stage, if loads { Effect::Import } else { Effect::Read });
+        self.add_open(alias, scope)
+    }
+
+    /// `DIRECTORY(@stage)`: which files there are.
+    pub(crate) fn directory(&mut self, name: &ObjectName, args: &[FunctionArg]) -> Read<Option<Output>> {
+        let [FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(stage)))] = args else { return Ok(None) };
+        let stage = match &stage.value {
+            Value::Placeholder(stage) => stage.strip_prefix('@'),
+            _ => None,
+        };
+        let directory = names::parts(name).is_some_and(|parts| parts == ["DIRECTORY"]);
+        let Some(stage) = stage.filter(|_| directory) else { return Ok(None) };
+        match self.stage(stage)? {
+            Place::Stage { object, shown: _ } => {
+                self.touch(ObjectKind::Stage, object, Effect::Read);
+                Ok(Some(open_output()))
+            }
+            Place::Location(_) | Place::Named => stop("a stage that is not a name"),
+        }
+    }
+
+    /// What a dimension or a metric is made of is told by the view's definition, which is not read: any column can be in
+    /// it.
+    pub(crate) fn semantic_view(
+        &mut self,
+        factor: &TableFactor,
+        scope: &mut Scope<'_>,
+        rows: &mut Columns,
+    ) -> Read<()> {
+        let TableFactor::SemanticView { name, dimensions, metrics, facts, where_clause, alias } = factor else {
+            return stop("this is no SEMANTIC_VIEW");
+        };
+        let visible = self.relation(name, None, Role::Clone)?;
+        for column in &visible.columns {
+            decide_rows(rows, self.origin(&column.origin, visible.site));
+        }
+        for expr in dimensions.iter().chain(metrics).chain(facts).chain(where_clause) {
+            self.calls_of(expr)?;
+        }
+        self.add_open(alias.as_ref(), scope)
+    }
+
+    /// The functions an expression calls whose names belong to something that is not read.
+    fn calls_of(&mut self, expr: &Expr) -> Read<()> {
+        let flow = visit_expressions(expr, |inner| match inner {
+            Expr::Function(Function { name, .. }) => {
+                self.called(name);
+                ControlFlow::Continue(())
+            }
+            Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        });
+        if flow.is_break() { stop("a query inside SEMANTIC_VIEW is not understood") } else { Ok(()) }
+    }
+
+    /// The stage a name means.
+    pub(crate) fn staged(&self, name: &ObjectName) -> Read<Option<Name>> {
+        let Some(ObjectNamePart::Identifier(first)) = name.0.first() else { return Ok(None) };
+        let stage = match first.quote_style {
+            None | Some('\'') => first.value.starts_with('@'),
+            Some(_) => false,
+        };
+        if !stage {
+            return Ok(None);
+        }
+        match self.place(name)? {
+            Place::Stage { object, shown: _ } => Ok(Some(object)),
+            Place::Location(_) | Place::Named => stop("a stage that is not a name"),
+        }
+    }
+
+    /// A relation whose columns nobody knows: files, what a semantic view makes.
+    fn add_open(&mut self, alias: Option<&TableAlias>, scope: &mut Scope<'_>) -> Read<()> {
+        let mut visible = Visible { qualifier: Vec::new(), columns: Vec::new(), site: None, open: true, silent: false };
+        self.rename(&mut visible, alias)?;
+        scope.visible.push(visible);
+        Ok(())
+    }
+}
+
+/// `FILE_FORMAT => 'x'`, `PATTERN => '…'`: what files are read, and how.
+fn check_stage_arguments(args: &[FunctionArg]) -> Read<()> {
+    for arg in args {
+        let FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), operator: _ } = arg else {
+            return stop("this form of reading a stage is not understood");
+        };
+        let known = name.value.eq_ignore_ascii_case("file_format") || name.value.eq_ignore_ascii_case("pattern");
+        let plain = matches!(value, Expr::Value(_) | Expr::Identifier(_) | Expr::CompoundIdentifier(_));
+        if !known || !plain {
+            return stop("this form of reading a stage is not understood");
+        }
+    }
+    Ok(())
+}
+
+/// What Snowflake itself tells of a database or of the account. Its columns are not catalogued, so what is read of it
+/// is opaque; that it is read is said, and a policy decides.
+pub(crate) fn is_snowflakes_own(name: &RelationName) -> bool {
+    let account = ["ACCOUNT_USAGE", "DATA_SHARING_USAGE", "ORGANIZATION_USAGE", "READER_ACCOUNT_USAGE"];
+    INFORMATION_SCHEMA_VIEWS.binary_search(&name.name.as_str()).is_ok() && name.schema == "INFORMATION_SCHEMA"
+        || name.database == "SNOWFLAKE" && account.contains(&name.schema.as_str())
+}
+
+/// Views of every `INFORMATION_SCHEMA` (Snowflake docs, "Snowflake Information Schema", read 2026-11). Sorted.
+#[rustfmt::skip]
+const INFORMATION_SCHEMA_VIEWS: &[&str] = &[
+    "APPLICABLE_ROLES", "APPLICATION_CONFIGURATIONS", "CLASSES", "CLASS_INSTANCES", "CLASS_INSTANCE_FUNCTIONS",
+    "CLASS_INSTANCE_PROCEDURES", "COLUMNS", "CORTEX_SEARCH_SERVICES", "CURRENT_PACKAGES_POLICY", "DATABASES",
+    "ELEMENT_TYPES", "ENABLED_ROLES", "EVENT_TABLES", "EXTERNAL_TABLES", "FIELDS", "FILE_FORMATS", "FUNCTIONS",
+    "GIT_REPOSITORIES", "HYBRID_TABLES", "INDEXES", "INDEX_COLUMNS", "INFORMATION_SCHEMA_CATALOG_NAME",
+    "LOAD_HISTORY", "MODEL_VERSIONS", "OBJECT_PRIVILEGES", "PACKAGES", "PIPES", "PROCEDURES",
+    "REFERENTIAL_CONSTRAINTS", "REPLICATION_DATABASES", "REPLICATION_GROUPS", "SCHEMATA", "SEMANTIC_DIMENSIONS",
+    "SEMANTIC_FACTS", "SEMANTIC_METRICS", "SEMANTIC_RELATIONSHIPS", "SEMANTIC_TABLES", "SEMANTIC_VIEWS",
+    "SEQUENCES", "SERVICES", "SHARES", "STAGES", "STREAMLITS", "TABLES", "TABLE_CONSTRAINTS", "TABLE_PRIVILEGES",
+    "TABLE_STORAGE_METRICS", "USAGE_PRIVILEGES", "VIEWS",
+];
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_list_is_sorted() {
+        assert!(super::INFORMATION_SCHEMA_VIEWS.is_sorted());
+    }
+}
