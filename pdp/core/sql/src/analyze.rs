@@ -255,7 +255,8 @@ pub(crate) fn understood<'a>(
     statement: &Statement,
     bytes: usize,
 ) -> (Reading<'a>, Vec<After>) {
-    let Draft { kind, output, stored, exports, session_changes, after, unmaskable } = draft;
+    let Draft { kind, output, stored, mut exports, session_changes, after, unmaskable } = draft;
+    exports.append(&mut std::mem::take(&mut reader.exports).into_iter().collect());
     let mut projection = match (&output, kind.verb) {
         (Some(output), Verb::Select) if purpose == Purpose::Answer => project(&reader, output, None),
         _ => Vec::new(),
@@ -307,10 +308,11 @@ fn by_head<'a>(
     let bytes = piece.text.len();
     let places = Places::of(piece);
     let mut reader = Reader::new(catalog, session.clone(), request, limits.depth_max, &places);
-    let Head { kind, exports, unmaskable, opaque, bodies } = match heads::classify(piece, &mut reader) {
+    let Head { kind, mut exports, unmaskable, opaque, bodies } = match heads::classify(piece, &mut reader) {
         Ok(head) => head,
         Err(better) => return unknown(better.unwrap_or(why), bytes),
     };
+    exports.append(&mut std::mem::take(&mut reader.exports).into_iter().collect());
     let objects = reader.take_objects();
     let analysis = StatementAnalysis {
         level: Level::Classified,

@@ -363,6 +363,15 @@ impl Reader<'_, '_> {
             self.miss_said(said);
             return None;
         }
+        // What a view sends is not said of who reads the view, so it stays unresolved there.
+        if self.expanding.is_empty() && functions::is_sender(&parts) {
+            // A model reads what it is given: nothing is computed here alone.
+            let name = Name::new(parts);
+            self.exports.insert(format!("{} {name}", ObjectKind::Function));
+            self.touch(ObjectKind::Function, name, Effect::Export);
+            self.functions.insert(written);
+            return None;
+        }
         let full = names::complete_in_schema(parts, &self.session).map(Name::new);
         match full.as_ref().and_then(|full| self.catalog.function(full)) {
             Some(Nature::Pure) => {}

@@ -2,12 +2,59 @@
 //!
 //! Not on the list, so never called unseen: what acts or tells of others (`SYSTEM$…`, `GET_DDL`, `LAST_QUERY_ID`,
 //! `RESULT_SCAN`, `GETVARIABLE`), what shows the rewritten text (`CURRENT_STATEMENT`), what makes links to files
-//! (`GET_PRESIGNED_URL`, `BUILD_SCOPED_FILE_URL`) and what sends its arguments to a model (`AI_…`, Cortex).
+//! (`GET_PRESIGNED_URL`, `BUILD_SCOPED_FILE_URL`) and what sends its arguments to a model (`AI_…`, Cortex): that is an
+//! export to the function, which a policy is asked about.
 
 /// Whether the folded name is a pure function of Snowflake's own.
 pub(crate) fn is_builtin(name: &str) -> bool {
     PURE.binary_search(&name).is_ok()
 }
+
+/// Whether it sends its arguments to a model: Cortex and its successors.
+pub(crate) fn is_sender(parts: &[String]) -> bool {
+    match parts {
+        [name] => SENDERS.binary_search(&name.as_str()).is_ok(),
+        [database, schema, name] => {
+            database == "SNOWFLAKE" && schema == "CORTEX" && CORTEX.binary_search(&name.as_str()).is_ok()
+        }
+        _ => false,
+    }
+}
+
+/// Sorted. Functions of no schema.
+const SENDERS: &[&str] = &[
+    "AI_AGG",
+    "AI_CLASSIFY",
+    "AI_COMPLETE",
+    "AI_EMBED",
+    "AI_EXTRACT",
+    "AI_FILTER",
+    "AI_PARSE_DOCUMENT",
+    "AI_REDACT",
+    "AI_SENTIMENT",
+    "AI_SIMILARITY",
+    "AI_SUMMARIZE",
+    "AI_SUMMARIZE_AGG",
+    "AI_TRANSCRIBE",
+    "AI_TRANSLATE",
+];
+
+/// Sorted. Functions of `SNOWFLAKE.CORTEX`.
+const CORTEX: &[&str] = &[
+    "CLASSIFY_TEXT",
+    "COMPLETE",
+    "EMBED_TEXT_1024",
+    "EMBED_TEXT_768",
+    "ENTITY_SENTIMENT",
+    "EXTRACT_ANSWER",
+    "FINETUNE",
+    "PARSE_DOCUMENT",
+    "SEARCH_PREVIEW",
+    "SENTIMENT",
+    "SUMMARIZE",
+    "TRANSLATE",
+    "TRY_COMPLETE",
+];
 
 /// Whether it computes from many rows.
 pub(crate) fn is_aggregate(name: &str) -> bool {
@@ -307,11 +354,11 @@ const DATE_PART_FUNCTIONS: &[&str] = &[
 
 #[cfg(test)]
 mod tests {
-    use super::{AGGREGATES, DATE_PART_FUNCTIONS, DATE_PARTS, PURE, is_builtin};
+    use super::{AGGREGATES, CORTEX, DATE_PART_FUNCTIONS, DATE_PARTS, PURE, SENDERS, is_builtin};
 
     #[test]
     fn the_tables_are_sorted_and_agree() {
-        for table in [PURE, AGGREGATES, DATE_PARTS, DATE_PART_FUNCTIONS] {
+        for table in [PURE, AGGREGATES, DATE_PARTS, DATE_PART_FUNCTIONS, SENDERS, CORTEX] {
             assert!(table.is_sorted(), "{table:?}");
         }
         for name in AGGREGATES.iter().chain(DATE_PART_FUNCTIONS) {

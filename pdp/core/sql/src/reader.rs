@@ -258,6 +258,8 @@ pub(crate) struct Reader<'a, 'r> {
     objects: BTreeSet<ObjectAccess>,
     unresolved: BTreeSet<String>,
     pub(crate) functions: BTreeSet<String>,
+    /// Where functions send their arguments.
+    pub(crate) exports: BTreeSet<String>,
     /// Relations read, catalogued or not.
     pub(crate) relations: BTreeSet<RelationName>,
     pub(crate) cross_join: bool,
@@ -301,6 +303,7 @@ impl<'a, 'r> Reader<'a, 'r> {
             objects: BTreeSet::new(),
             unresolved: BTreeSet::new(),
             functions: BTreeSet::new(),
+            exports: BTreeSet::new(),
             relations: BTreeSet::new(),
             cross_join: false,
             expanding: Vec::new(),
@@ -322,6 +325,7 @@ impl<'a, 'r> Reader<'a, 'r> {
         let objects = std::mem::take(&mut self.objects);
         let unresolved = std::mem::take(&mut self.unresolved);
         let functions = std::mem::take(&mut self.functions);
+        let exports = std::mem::take(&mut self.exports);
         let relations = std::mem::take(&mut self.relations);
         let (cross_join, in_match) = (self.cross_join, self.in_match);
         let read = work(self);
@@ -332,6 +336,7 @@ impl<'a, 'r> Reader<'a, 'r> {
             self.objects.clear();
             self.unresolved.clear();
             self.functions.clear();
+            self.exports.clear();
             self.relations.clear();
             (self.cross_join, self.in_match) = (cross_join, in_match);
         }
@@ -340,6 +345,7 @@ impl<'a, 'r> Reader<'a, 'r> {
         self.objects.extend(objects);
         self.unresolved.extend(unresolved);
         self.functions.extend(functions);
+        self.exports.extend(exports);
         self.relations.extend(relations);
         read
     }

@@ -57,6 +57,7 @@ impl<'a> Matcher<'_, 'a> {
         self.body(body, text)
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it answers for a form, as the others do")]
     fn body(&mut self, body: Body, text: String) -> Option<()> {
         self.touched.push(Touch::Body { body, text, params: self.params.clone() });
         Some(())
@@ -99,6 +100,7 @@ impl<'a> Matcher<'_, 'a> {
         self.opaque(&format!("its body is {language}, which is not read"))
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it answers for a form, as the others do")]
     fn opaque(&mut self, why: &str) -> Option<()> {
         self.touched.push(Touch::Opaque(why.to_owned()));
         Some(())

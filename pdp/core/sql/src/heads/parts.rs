@@ -72,6 +72,7 @@ const NO_CALLS: [&str; 30] = [
 
 impl Matcher<'_, '_> {
     /// Matches one of these forms.
+    #[expect(clippy::too_many_lines, reason = "one arm per form")]
     pub(super) fn part(&mut self, form: &str, effects: Vec<Effect>) -> Option<()> {
         match form {
             "definitions" => self.definitions(),

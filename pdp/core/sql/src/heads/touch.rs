@@ -220,8 +220,7 @@ fn scope(kind: ObjectKind) -> Scope {
 fn complete(scope: Scope, parts: &[String], session: &SessionContext) -> Option<Option<Vec<String>>> {
     let database = session.database.clone();
     match (scope, parts.len()) {
-        (Scope::Any, _) => Some(Some(parts.to_vec())),
-        (Scope::Account, 1) | (Scope::Database, 2) => Some(Some(parts.to_vec())),
+        (Scope::Any, _) | (Scope::Account, 1) | (Scope::Database, 2) => Some(Some(parts.to_vec())),
         (Scope::Database, 1) => Some(database.map(|it| std::iter::once(it).chain(parts.iter().cloned()).collect())),
         (Scope::Schema, 1..=3) => Some(complete_in_schema(parts.to_vec(), session)),
         _ => None,
@@ -255,7 +254,8 @@ fn routine(reader: &mut Reader<'_, '_>, parts: &[String], texts: &[String], told
     if let [name] = parts
         && SENDERS.contains(&name.as_str())
     {
-        return sender(reader, name, texts, told);
+        sender(reader, name, texts, told);
+        return Some(());
     }
     // Other functions of the system are no procedures and do anything.
     if parts.iter().any(|part| part.starts_with("SYSTEM$")) {
@@ -282,15 +282,15 @@ fn routine(reader: &mut Reader<'_, '_>, parts: &[String], texts: &[String], told
 const SENDERS: [&str; 2] = ["SYSTEM$SEND_EMAIL", "SYSTEM$SEND_SNOWFLAKE_NOTIFICATION"];
 
 /// A message: through an integration, to addresses.
-fn sender(reader: &mut Reader<'_, '_>, name: &str, texts: &[String], told: &mut Touched) -> Option<()> {
+fn sender(reader: &mut Reader<'_, '_>, name: &str, texts: &[String], told: &mut Touched) {
     let function = vec![name.to_owned()];
     sent(ObjectKind::Function, &function, &[Effect::Export], told);
     note(reader, ObjectKind::Function, &function, &[Effect::Execute, Effect::Export]);
     if name != "SYSTEM$SEND_EMAIL" {
-        return Some(());
+        return;
     }
     // Without both in literals the function stands for any address.
-    let [integration, addresses, ..] = texts else { return Some(()) };
+    let [integration, addresses, ..] = texts else { return };
     if let Some(parts) = name_in(integration) {
         note(reader, ObjectKind::Integration, &parts, &[Effect::Use]);
     }
@@ -298,5 +298,4 @@ fn sender(reader: &mut Reader<'_, '_>, name: &str, texts: &[String], told: &mut 
         told.exports.push(address.to_owned());
         note(reader, ObjectKind::Location, &[address.to_owned()], &[Effect::Export]);
     }
-    Some(())
 }
