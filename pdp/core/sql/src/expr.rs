@@ -365,8 +365,11 @@ impl Reader<'_, '_> {
         }
         // What a view sends is not said of who reads the view, so it stays unresolved there.
         if self.expanding.is_empty() && functions::is_sender(&parts) {
-            // A model reads what it is given: nothing is computed here alone.
+            // A model reads what it is given. Whoever wants that says so in the catalog, and then a policy is asked.
             let name = Name::new(parts);
+            if self.catalog.function(&name) != Some(Nature::External) {
+                self.miss("function", &written);
+            }
             self.exports.insert(format!("{} {name}", ObjectKind::Function));
             self.touch(ObjectKind::Function, name, Effect::Export);
             self.functions.insert(written);
