@@ -151,6 +151,8 @@ fn compare(file: &str, text: &str, seen: impl Fn(Case) -> Case) {
 #[test]
 fn heads() {
     check_but_reasons("heads.yaml", include_str!("cases/heads.yaml"));
+    check_but_reasons("heads_bodies.yaml", include_str!("cases/heads_bodies.yaml"));
+    check_but_reasons("heads_families.yaml", include_str!("cases/heads_families.yaml"));
 }
 
 #[test]

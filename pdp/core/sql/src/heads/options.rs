@@ -131,7 +131,19 @@ impl Matcher<'_, '_> {
         }
         // A place must be a text, to be seen.
         (!key.ends_with("URL")).then_some(())?;
+        if key == "PURGE" && parts == ["TRUE"] {
+            self.purged();
+        }
         self.object_of(key, parts)
+    }
+
+    /// What was loaded is removed from its stage.
+    fn purged(&mut self) {
+        for touch in &mut self.touched {
+            if let Touch::Stage { effects, .. } | Touch::Remote { kind: ObjectKind::Stage, effects, .. } = touch {
+                effects.push(Effect::Write);
+            }
+        }
     }
 
     /// The object a setting names.
