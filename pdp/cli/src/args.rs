@@ -203,7 +203,7 @@ pub(crate) struct SearchArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SqlCommand {
-    /// Read SQL on standard input and print what it is, as JSON
+    /// Read SQL on standard input and print what it is
     Inspect(InspectArgs),
 }
 
@@ -212,9 +212,12 @@ pub(crate) struct InspectArgs {
     /// Catalog, YAML or JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) catalog: PathBuf,
-    /// The input is one `{"id","sql","session"}` a line; without it, all of it is one text
+    /// The input is one `{"id","sql","session"}` a line, and so is the output; other fields are left alone
     #[arg(long)]
     pub(crate) jsonl: bool,
+    /// One JSON object, as a line of `--jsonl` gives
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) session: SessionArgs,
 }
@@ -251,9 +254,12 @@ pub(crate) struct DecideArgs {
     /// Groups that have approved the statement
     #[arg(long, value_name = "GROUP", value_delimiter = ',')]
     pub(crate) approvals: Vec<String>,
-    /// The input is one `{"id","sql","session"}` a line; without it, all of it is one text
+    /// The input is one `{"id","sql","session"}` a line, and so is the output; other fields are left alone
     #[arg(long)]
     pub(crate) jsonl: bool,
+    /// One JSON object, as a line of `--jsonl` gives
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) session: SessionArgs,
 }

@@ -1,10 +1,12 @@
+mod text;
+
 use std::{
     collections::BTreeSet,
     io::{BufRead, Write},
 };
 
 use icegate_pdp_decision::{Question, decide};
-use icegate_pdp_model::{MaskedColumn, Outcome, Principal, Reason};
+use icegate_pdp_model::{Decision, MaskedColumn, Outcome, Principal, Reason};
 use icegate_pdp_pip::BundleDir;
 use icegate_pdp_policy::{Bundle, SourceFile};
 use serde::Serialize;
@@ -14,10 +16,16 @@ use crate::{
     args::DecideArgs,
     exit::{Exit, Failure, chain},
     lines,
+    underline::Look,
 };
 
-/// Prints what would be decided, one JSON object a line.
-pub(crate) fn run(args: &DecideArgs, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<Exit, Failure> {
+/// Prints what would be decided: for people, or one JSON object a line.
+pub(crate) fn run(
+    args: &DecideArgs,
+    input: &mut dyn BufRead,
+    out: &mut dyn Write,
+    look: Look,
+) -> Result<Exit, Failure> {
     let bundle = bundle(args)?;
     let principal: Principal = lines::file(&args.principal, "--principal")?;
     let session = lines::session(&args.session)?;
@@ -34,24 +42,22 @@ pub(crate) fn run(args: &DecideArgs, input: &mut dyn BufRead, out: &mut dyn Writ
                     approvals: &approvals,
                 };
                 let decision = decide(&question, &bundle);
-                Decided {
-                    id: input.id,
-                    outcome: decision.outcome,
-                    sql: decision.sql,
-                    masks: decision.masks,
-                    policies: decision.policies,
-                    reasons: decision.reasons,
-                    approval_groups: decision.approval_groups,
-                    error: None,
+                // Of many lines each says its own outcome; of one text the status does.
+                if !args.jsonl && matches!(decision.outcome, Outcome::Deny | Outcome::NeedsApproval) {
+                    exit = Exit::Failed;
                 }
+                if !(args.jsonl || args.json) {
+                    out.write_all(text::text(&input.sql, &decision, look).as_bytes())?;
+                    continue;
+                }
+                Decided::new(input.id, decision)
             }
             Err(problem) => {
                 exit = Exit::Failed;
-                Decided::nothing(problem)
+                Decided::nothing(problem.id, problem.why)
             }
         };
-        let text = serde_json::to_string(&line).map_err(|error| Failure::new(Exit::Internal, error.to_string()))?;
-        writeln!(out, "{text}")?;
+        lines::write(out, &line)?;
     }
     Ok(exit)
 }
@@ -88,10 +94,23 @@ struct Decided {
 }
 
 impl Decided {
-    /// A line that is no input: nothing was asked, so nothing is allowed.
-    fn nothing(problem: String) -> Self {
+    fn new(id: Value, decision: Decision) -> Self {
         Self {
-            id: Value::Null,
+            id,
+            outcome: decision.outcome,
+            sql: decision.sql,
+            masks: decision.masks,
+            policies: decision.policies,
+            reasons: decision.reasons,
+            approval_groups: decision.approval_groups,
+            error: None,
+        }
+    }
+
+    /// A line that is no input: nothing was asked, so nothing is allowed.
+    fn nothing(id: Value, problem: String) -> Self {
+        Self {
+            id,
             outcome: Outcome::Deny,
             sql: None,
             masks: Vec::new(),
@@ -100,5 +119,67 @@ impl Decided {
             approval_groups: BTreeSet::new(),
             error: Some(problem),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::PathBuf};
+
+    use super::run;
+    use crate::{
+        args::{DecideArgs, SessionArgs},
+        exit::Exit,
+        underline::Look,
+    };
+
+    fn decided(sql: &str, json: bool) -> (Exit, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let principal = dir.path().join("me.yaml");
+        fs::write(&principal, "id: corp/ana\ngroups: [employees, analysts]\n").unwrap();
+        let args = DecideArgs {
+            policies: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../policies")),
+            catalog: None,
+            principal,
+            approvals: Vec::new(),
+            jsonl: false,
+            json,
+            session: SessionArgs {
+                database: Some("sales".into()),
+                schema: Some("public".into()),
+                ..SessionArgs::default()
+            },
+        };
+        let mut out = Vec::new();
+        let exit = run(&args, &mut sql.as_bytes(), &mut out, Look::new(false, 80)).unwrap();
+        (exit, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn decide_text() {
+        let mut all = String::new();
+        for (sql, wanted) in [
+            ("SELECT id, email FROM customers c\nWHERE c.ssn LIKE '1%'", Exit::Ok),
+            ("SELECT * FROM customers", Exit::Ok),
+            ("SELECT id FROM orders", Exit::Ok),
+            ("SELECT id FROM nowhere; DROP DATABASE sales", Exit::Failed),
+            ("COPY INTO 's3://b/x' FROM customers", Exit::Failed),
+            ("SELECT id FROM\n  customers RESAMPLE USING x", Exit::Failed),
+            ("CREATE TABLE staging.x CLONE customers", Exit::Failed),
+            ("DELETE FROM orders", Exit::Failed),
+        ] {
+            let (exit, text) = decided(sql, false);
+            assert_eq!(exit, wanted, "{text}");
+            all.extend(["> ", &sql.replace('\n', "\n> "), "\n\n", &text, "\n"]);
+        }
+        insta::assert_snapshot!(all);
+    }
+
+    #[test]
+    fn the_status_says_whether_it_would_run() {
+        assert_eq!(decided("SELECT id FROM orders", true).0, Exit::Ok);
+        let (exit, line) = decided("DROP DATABASE sales", true);
+        assert_eq!(exit, Exit::Failed);
+        assert!(line.starts_with(r#"{"id":"1","outcome":"deny","sql":null,"#), "{line}");
     }
 }

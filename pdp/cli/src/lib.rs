@@ -13,7 +13,7 @@
 //! }
 //! ```
 //!
-//! In reading order: the command line (`args`), how it ends (`exit`), what is shown (`show`, `time`), the way to a PDP
+//! In reading order: the command line (`args`), how it ends (`exit`), what is shown (`show`, `underline`, `time`), the way to a PDP
 //! (`connect`), then a module for each command.
 
 mod approvals;
@@ -31,6 +31,7 @@ mod progress;
 mod sessions;
 mod show;
 mod time;
+mod underline;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};
 
@@ -38,6 +39,7 @@ use clap::Parser as _;
 
 use args::{Cli, Command};
 use exit::{Exit, Failure};
+use underline::Look;
 
 /// Runs `icegate` with these arguments, the program's name first.
 pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -98,8 +100,10 @@ async fn dispatch(command: Command, connection: &args::Connection, out: &mut dyn
         Command::Approvals(command) => approvals::run(command, connection, out).await,
         Command::Sessions(command) => sessions::run(command, connection, out).await,
         Command::Audit(command) => audit::run(command, connection, out).await,
-        Command::Sql(args::SqlCommand::Inspect(args)) => inspect::run(&args, &mut std::io::stdin().lock(), out),
-        Command::Decide(args) => decide::run(&args, &mut std::io::stdin().lock(), out),
+        Command::Sql(args::SqlCommand::Inspect(args)) => {
+            inspect::run(&args, &mut std::io::stdin().lock(), out, Look::of_stdout())
+        }
+        Command::Decide(args) => decide::run(&args, &mut std::io::stdin().lock(), out, Look::of_stdout()),
         Command::Policy(command) => policy::run(&command, out),
         // Handled by the caller: it has its own exit status.
         Command::Demo(_) => Ok(Exit::Ok),

@@ -1,11 +1,11 @@
 use std::{
     fs,
-    io::{BufRead, Read},
+    io::{BufRead, Read, Write},
     path::Path,
 };
 
 use icegate_pdp_model::{Catalog, ObjectName, SessionContext};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
@@ -27,12 +27,21 @@ pub(crate) struct Input {
     pub(crate) session: SessionContext,
 }
 
+/// A line that is no input.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct NoInput {
+    /// As given, where the line has one.
+    pub(crate) id: Value,
+    /// Which line, and why.
+    pub(crate) why: String,
+}
+
 /// Reads standard input: one JSON object a line, or all of it as one text. A line that is no input says why in its place.
 pub(crate) fn read<'a>(
     input: &'a mut dyn BufRead,
     jsonl: bool,
     session: &'a SessionContext,
-) -> Box<dyn Iterator<Item = Result<Result<Input, String>, Failure>> + 'a> {
+) -> Box<dyn Iterator<Item = Result<Result<Input, NoInput>, Failure>> + 'a> {
     if jsonl {
         Box::new(Lines { input, session, number: 0 })
     } else {
@@ -55,29 +64,49 @@ struct Lines<'a> {
     number: u64,
 }
 
+impl Lines<'_> {
+    /// The next line, without more of it in memory than a line may have; `false` at the end of the input.
+    fn line(&mut self, line: &mut Vec<u8>) -> std::io::Result<bool> {
+        self.number += 1;
+        let read = Read::take(&mut *self.input, INPUT_BYTES_MAX + 1).read_until(b'\n', line)?;
+        let mut whole = read as u64 <= INPUT_BYTES_MAX;
+        while !whole {
+            // Only its end is wanted.
+            let rest = self.input.fill_buf()?;
+            let end = rest.iter().position(|&byte| byte == b'\n');
+            whole = end.is_some() || rest.is_empty();
+            let used = end.map_or(rest.len(), |end| end + 1);
+            self.input.consume(used);
+        }
+        Ok(read > 0)
+    }
+}
+
 impl Iterator for Lines<'_> {
-    type Item = Result<Result<Input, String>, Failure>;
+    type Item = Result<Result<Input, NoInput>, Failure>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let mut line = String::new();
-            self.number += 1;
-            match Read::take(&mut *self.input, INPUT_BYTES_MAX + 1).read_line(&mut line) {
-                Ok(0) => return None,
-                Ok(_) if line.len() as u64 > INPUT_BYTES_MAX => {
-                    let message = format!("line {} holds more than {INPUT_BYTES_MAX} bytes", self.number);
-                    return Some(Err(Failure::new(Exit::Usage, message)));
+            let mut line = Vec::new();
+            match self.line(&mut line) {
+                Ok(false) => return None,
+                Ok(true) if line.len() as u64 > INPUT_BYTES_MAX => {
+                    return Some(Ok(Err(self.not(Value::Null, &format!("holds more than {INPUT_BYTES_MAX} bytes")))));
                 }
-                Ok(_) if line.trim().is_empty() => {}
-                Ok(_) => return Some(Ok(self.parse(&line))),
+                Ok(true) => {}
                 Err(error) => return Some(Err(unreadable(&error))),
+            }
+            match std::str::from_utf8(&line) {
+                Ok(line) if line.trim().is_empty() => {}
+                Ok(line) => return Some(Ok(self.parse(line))),
+                Err(_) => return Some(Ok(Err(self.not(Value::Null, "is not UTF-8")))),
             }
         }
     }
 }
 
 impl Lines<'_> {
-    fn parse(&self, line: &str) -> Result<Input, String> {
+    fn parse(&self, text: &str) -> Result<Input, NoInput> {
         #[derive(Deserialize)]
         struct Line {
             #[serde(default)]
@@ -85,14 +114,33 @@ impl Lines<'_> {
             sql: String,
             session: Option<SessionContext>,
         }
-        let line: Line =
-            serde_json::from_str(line).map_err(|error| format!("line {} is no input: {error}", self.number))?;
+        #[derive(Deserialize)]
+        struct Named {
+            id: Value,
+        }
+        let line: Line = serde_json::from_str(text).map_err(|error| {
+            let id = serde_json::from_str(text).map_or(Value::Null, |named: Named| named.id);
+            self.not(id, &format!("is no input: {error}"))
+        })?;
         let session = match line.session {
             None => self.session.clone(),
-            Some(session) => folded(&session).map_err(|problem| format!("line {}: {problem}", self.number))?,
+            Some(session) => match folded(&session) {
+                Ok(session) => session,
+                Err(problem) => return Err(self.not(line.id, &format!("is no input: {problem}"))),
+            },
         };
         Ok(Input { id: line.id, sql: line.sql, session })
     }
+
+    fn not(&self, id: Value, why: &str) -> NoInput {
+        NoInput { id, why: format!("line {} {why}", self.number) }
+    }
+}
+
+/// Writes one line of JSON.
+pub(crate) fn write(out: &mut dyn Write, line: &impl Serialize) -> Result<(), Failure> {
+    serde_json::to_writer(&mut *out, line).map_err(|error| Failure::from(std::io::Error::from(error)))?;
+    Ok(out.write_all(b"\n")?)
 }
 
 fn unreadable(error: &std::io::Error) -> Failure {
@@ -170,13 +218,29 @@ mod tests {
         );
         let own = SessionContext { schema: Some("PUBLIC".into()), ..SessionContext::default() };
         let mut input = text.as_bytes();
-        let read: Vec<Result<Input, String>> = read(&mut input, true, &own).map(Result::unwrap).collect();
+        let read: Vec<Result<Input, NoInput>> = read(&mut input, true, &own).map(Result::unwrap).collect();
         assert_eq!(read[0], Ok(Input { id: "a".into(), sql: "SELECT 1".into(), session: own.clone() }));
         let second = read[1].as_ref().unwrap();
         assert_eq!((second.id.as_u64(), second.session.database.as_deref()), (Some(7), Some("SALES")));
         assert_eq!((second.session.role.as_deref(), second.session.schema.as_deref()), (Some("x"), None));
-        assert!(read[2].as_ref().unwrap_err().starts_with("line 4 is no input: missing field `sql`"));
-        assert!(read[3].as_ref().unwrap_err().contains("line 5: the session's database `a.b` is more than one name"));
+        assert!(read[2].as_ref().unwrap_err().why.starts_with("line 4 is no input: missing field `sql`"));
+        let last = read[3].as_ref().unwrap_err();
+        assert_eq!(last.id, "b");
+        assert_eq!(last.why, "line 5 is no input: the session's database `a.b` is more than one name");
+    }
+
+    #[test]
+    fn no_line_stops_the_others() {
+        let mut text = b"\xff\xfe\n".to_vec();
+        text.extend(std::iter::repeat_n(b'x', 5 * 1024 * 1024));
+        text.extend(b"\n{\"sql\":\"SELECT 1\"}");
+        let own = SessionContext::default();
+        let mut input = text.as_slice();
+        let read: Vec<Result<Input, NoInput>> = read(&mut input, true, &own).map(Result::unwrap).collect();
+        assert_eq!(read[0].as_ref().unwrap_err().why, "line 1 is not UTF-8");
+        assert_eq!(read[1].as_ref().unwrap_err().why, "line 2 holds more than 4194304 bytes");
+        assert_eq!(read[2].as_ref().unwrap().sql, "SELECT 1");
+        assert_eq!(read.len(), 3);
     }
 
     #[test]

@@ -58,7 +58,17 @@ pub(crate) fn statement(sql: &str) -> String {
 
 /// A table of plain text, as wide as the terminal allows.
 pub(crate) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    table_of(Table::new(), head, rows)
+}
+
+/// A table of plain text, at most so many columns wide.
+pub(crate) fn table_within(width: u16, head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
+    table.set_width(width);
+    table_of(table, head, rows)
+}
+
+fn table_of(mut table: Table, head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(head.iter().map(|name| name.to_uppercase()));
     for row in rows {
@@ -66,7 +76,7 @@ pub(crate) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) 
     }
     let mut text = String::new();
     for line in table.lines() {
-        text.push_str(line.trim());
+        text.push_str(line.trim_end().strip_prefix(' ').unwrap_or_default());
         text.push('\n');
     }
     text

@@ -91,6 +91,18 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<Token<'_>>, String> {
     Ok(tokens)
 }
 
+/// Where the gate stops in a text it does not let through: the byte its last token starts at.
+pub(crate) fn stopped_at(text: &str) -> Option<usize> {
+    let mut cursor = Tokens::of(text);
+    loop {
+        match cursor.next() {
+            Ok(Some(_)) => {}
+            Ok(None) => return None,
+            Err(_) => return Some(cursor.at),
+        }
+    }
+}
+
 fn finish<'a>(sql: &'a str, start: usize, end: usize, tokens: &mut Vec<Token<'a>>, pieces: &mut Vec<Piece<'a>>) {
     if tokens.is_empty() {
         return;

@@ -4,7 +4,8 @@
 //! `Unknown` that says why (or `Classified`, when its head alone says what it does to which objects), and a name that
 //! does not resolve is listed: nothing is guessed and nothing is dropped.
 //! [`Analyzed::rewrite`] replaces each read of a masked column by a derived table in the original text and leaves
-//! every other byte alone, or says why it cannot.
+//! every other byte alone, or says why it cannot. [`locate`] finds the places in the text an analysis speaks of, for
+//! those who show it to a person.
 //!
 //! ```
 //! use std::collections::BTreeMap;
@@ -49,6 +50,7 @@ mod flow;
 mod functions;
 mod gate;
 mod heads;
+mod locate;
 mod names;
 mod parse;
 mod query;
@@ -61,4 +63,5 @@ mod stack;
 mod statement;
 
 pub use analyze::{AnalyzeError, Analyzed, Limits, analyze};
+pub use locate::{Located, locate};
 pub use rewrite::Unmaskable;
