@@ -1,7 +1,10 @@
 //! Everything that is tested across rooms: laws, tidiness, the access matrix, real drivers end to end.
 
+pub mod fuzz;
+pub mod generated;
 /// The starting policies, compiled.
 pub mod policies;
 pub mod recorder;
+pub mod runs;
 pub mod stack;
 pub mod stand_in;

@@ -223,6 +223,15 @@ pub async fn environment(environment: &'static Environment) -> anyhow::Result<Pa
     Ok(tokio::task::spawn_blocking(move || python::prepare(environment, &target, |_| ())).await??)
 }
 
+/// The same for a test without a runtime.
+///
+/// # Errors
+///
+/// When it cannot be installed.
+pub fn environment_blocking(environment: &Environment) -> anyhow::Result<PathBuf> {
+    Ok(python::prepare(environment, &target_dir(&workspace())?, |_| ())?)
+}
+
 /// The checkout.
 pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()

@@ -1,5 +1,6 @@
 //! Laws that hold for every text: nothing panics, writing does not matter, no masks change nothing, and a masked column
-//! is never bare in the derived table that stands for its relation.
+//! is never bare in the derived table that stands for its relation. Laws on statements made by chance, with the lineage
+//! each must have, are across rooms: `tests/tests/sql_laws.rs`, `sql_lineage.rs` and `fuzz_sql.rs`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
