@@ -8,7 +8,7 @@ use std::{
 use icegate_pdp_decision::{Question, decide};
 use icegate_pdp_model::{Decision, MaskedColumn, Outcome, Principal, Reason};
 use icegate_pdp_pip::BundleDir;
-use icegate_pdp_policy::{Bundle, SourceFile};
+use icegate_pdp_policy::{Bundle, BundleSource, SourceFile};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -70,7 +70,7 @@ fn bundle(args: &DecideArgs) -> Result<Bundle, Failure> {
         return dir.load().map_err(|error| config(chain(&error)));
     };
     let mut source = dir.read().map_err(|error| config(chain(&error)))?;
-    source.files.retain(|file| file.path != "catalog.yaml" && file.path != "catalog.json");
+    source.files.retain(|file| !BundleSource::is_catalog(&file.path));
     let json = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
     let name = if json { "catalog.json" } else { "catalog.yaml" };
     source.files.push(SourceFile { path: name.into(), text: lines::text(path, "--catalog")? });

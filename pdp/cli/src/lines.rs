@@ -188,7 +188,9 @@ pub(crate) fn file<T: DeserializeOwned>(path: &Path, option: &str) -> Result<T, 
     let read = if json {
         serde_json::from_str(&text).map_err(|error| error.to_string())
     } else {
-        serde_saphyr::from_str(&text).map_err(|error| error.to_string())
+        // A catalog is as large as the warehouse; how long the file may be is limited above.
+        let options = serde_saphyr::options! { budget: None };
+        serde_saphyr::from_str_with_options(&text, options).map_err(|error| error.to_string())
     };
     read.map_err(|problem| Failure::new(Exit::Config, format!("`{option}`: {}: {problem}", path.display())))
 }

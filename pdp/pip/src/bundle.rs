@@ -5,10 +5,11 @@ use std::{io, path::PathBuf, time::Duration};
 use icegate_pdp_policy::{Bundle, BundleError, BundleSource};
 use thiserror::Error;
 
-pub use read::{FILE_BYTES_MAX, FILES_MAX, TOTAL_BYTES_MAX};
+pub use read::{CATALOG_FILE_BYTES_MAX, FILE_BYTES_MAX, FILES_MAX, TOTAL_BYTES_MAX};
 use read::{Fingerprint, Stamp};
 
-/// A directory that holds a policy bundle: `*.cedar`, `schema.cedarschema`, `catalog.yaml`, `settings.yaml`.
+/// A directory that holds a policy bundle: `*.cedar`, `schema.cedarschema`, `settings.yaml`, `catalog.yaml` and
+/// `catalog/*.yaml`.
 ///
 /// `cases/` at its top, `README.md` and names that begin with a dot are not part of the bundle; any other file is a
 /// problem, so that a policy with a mistyped name is not silently left out.

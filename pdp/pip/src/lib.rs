@@ -1,7 +1,8 @@
 //! What does the PDP know, and is it still true?
 //!
-//! Fetches the facts decisions rest on and keeps them fresh: the issuers' signing [`Keys`] and the policy bundle's files
-//! ([`BundleDir`]). Both keep the last good state when the source fails, and say so.
+//! Fetches the facts decisions rest on and keeps them fresh: the issuers' signing [`Keys`] the policy bundle's files
+//! ([`BundleDir`]) and what the warehouse says of itself ([`warehouse`]). All keep the last good state when the source
+//! fails, and say so.
 //!
 //! ```no_run
 //! # async fn run(issuers: Vec<icegate_pdp_pip::IssuerKeys>, token: &str) -> Result<(), Box<dyn std::error::Error>> {
@@ -21,8 +22,9 @@
 
 mod bundle;
 mod keys;
+pub mod warehouse;
 
-pub use bundle::{BundleDir, BundleDirError, FILE_BYTES_MAX, FILES_MAX, TOTAL_BYTES_MAX};
+pub use bundle::{BundleDir, BundleDirError, CATALOG_FILE_BYTES_MAX, FILE_BYTES_MAX, FILES_MAX, TOTAL_BYTES_MAX};
 pub use keys::{
     DOCUMENT_BYTES_MAX, FetchError, IssuerKeys, KeySource, KeyStatus, Keys, KeysConfig, KeysError, UNKNOWN_KEY_PAUSE,
 };

@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use icegate_pdp_pip::{BundleDir, BundleDirError, FILE_BYTES_MAX, FILES_MAX};
+use icegate_pdp_pip::{BundleDir, BundleDirError, CATALOG_FILE_BYTES_MAX, FILE_BYTES_MAX, FILES_MAX};
 use icegate_pdp_policy::SCHEMA;
 use tokio::sync::mpsc;
 
@@ -37,7 +37,15 @@ fn a_bundle_is_its_files_and_nothing_else() {
     write(dir.path(), "people/README.md", "# people");
     write(dir.path(), ".git/config", "x");
     write(dir.path(), "cases/one.yaml", "name: x");
-    let wanted = ["base.cedar", "catalog.yaml", "people/agents.cedar", "schema.cedarschema", "settings.yaml"];
+    write(dir.path(), "catalog/dbt.yaml", "databases: {}");
+    let wanted = [
+        "base.cedar",
+        "catalog.yaml",
+        "catalog/dbt.yaml",
+        "people/agents.cedar",
+        "schema.cedarschema",
+        "settings.yaml",
+    ];
     assert_eq!(names(dir.path()).unwrap(), wanted);
 }
 
@@ -52,6 +60,9 @@ fn what_is_not_part_of_a_bundle_is_a_problem() {
     check("mask.ceder", POLICY, "`mask.ceder`: a bundle is");
     check("base.cedar~", POLICY, "`base.cedar~`: a bundle is");
     check("people/extra.yaml", "", "`people/extra.yaml`: a bundle is");
+    check("catalog/notes.txt", "", "`catalog/notes.txt`: a bundle is");
+    let big = " ".repeat(usize::try_from(CATALOG_FILE_BYTES_MAX).unwrap() + 1);
+    check("catalog/big.yaml", &big, "`catalog/big.yaml`: it has 8388609 bytes; at most 8388608 are read");
     check("big.cedar", &" ".repeat(usize::try_from(FILE_BYTES_MAX).unwrap() + 1), "`big.cedar`: it has 1048577 bytes");
 
     let dir = bundle();

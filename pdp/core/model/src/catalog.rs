@@ -1,11 +1,30 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, btree_map, hash_map::Entry};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{NameError, ObjectName, RelationName};
+use crate::{ObjectName, RelationName};
 
-/// What is known of the warehouse: relations, their columns and tags, functions and what they do.
+mod file;
+mod merge;
+mod yaml;
+
+pub use merge::Conflict;
+
+/// Longest text of one view, in bytes.
+pub const VIEW_BYTES_MAX: usize = 256 * 1024;
+/// Longest data type, in characters.
+pub const TYPE_CHARS_MAX: usize = 1024;
+/// Longest tag, in characters.
+pub const TAG_CHARS_MAX: usize = 256;
+/// Most tags in one list.
+pub const TAGS_MAX: usize = 64;
+/// Most columns of one relation; Snowflake itself allows a few thousand.
+pub const COLUMNS_MAX: usize = 10_000;
+/// Most entries of any other map of a catalog: databases, schemas of one, relations of one, functions, procedures, tags.
+const ENTRIES_MAX: usize = 1_000_000;
+
+/// What is known of the warehouse: relations, their columns and tags, functions and procedures and what they do.
 ///
 /// Read from YAML or JSON in this shape; keys are identifiers as in SQL (unquoted folds to upper case):
 ///
@@ -22,12 +41,22 @@ use crate::{NameError, ObjectName, RelationName};
 ///         columns: { id: { type: NUMBER }, email: { type: VARCHAR, tags: [pii.email] } }
 /// functions:
 ///   sales.public.normalise: pure
+/// procedures:
+///   sales.public.rebuild: unknown
+/// tags:
+///   sales.public.customers.phone: [pii.phone]
 /// ```
+///
+/// `tags` are said apart from the definition: of a database, a schema, a relation or a column, wherever it is defined. They
+/// are added to what the definition has, so they stay when an imported definition is written anew.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Catalog {
     relations: HashMap<RelationName, CatalogRelation>,
     schemas: BTreeMap<String, BTreeSet<String>>,
     functions: BTreeMap<ObjectName, Nature>,
+    procedures: BTreeMap<ObjectName, Nature>,
+    /// Said apart. INVARIANT: `relations` carry them already.
+    tags: BTreeMap<ObjectName, BTreeSet<String>>,
 }
 
 /// A table or view.
@@ -86,28 +115,31 @@ pub enum Nature {
     Unknown,
 }
 
-/// Why a catalog cannot be used.
+impl Nature {
+    /// The word used in catalogs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pure => "pure",
+            Self::Reads => "reads",
+            Self::External => "external",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Why something cannot be put in a catalog.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CatalogError {
-    /// A key is not an identifier.
-    #[error("{place}: not a name")]
-    Name {
-        /// Where, for example `databases.sales.public`.
-        place: String,
-        /// What is wrong with it.
-        #[source]
-        source: NameError,
-    },
-    /// Two keys fold to the same name.
+    /// One of this name is there.
     #[error("{0} stands there twice once names are folded to upper case")]
     Duplicate(String),
-    /// A tag is not lower-case dotted words.
-    #[error("{place}: tag `{tag}` is not lower-case words joined by dots")]
-    Tag {
-        /// The column or relation.
-        place: String,
-        /// The tag as written.
-        tag: String,
+    /// A name has too few or too many parts to be what it is for.
+    #[error("`{name}` is not {wanted}")]
+    Parts {
+        /// The name.
+        name: String,
+        /// What it should be.
+        wanted: &'static str,
     },
 }
 
@@ -132,164 +164,88 @@ impl Catalog {
         self.schemas.get(database).is_some_and(|schemas| schemas.contains(schema))
     }
 
-    /// What the user-defined function or procedure of this full name does; `None` when it is not catalogued.
+    /// What the user-defined function of this full name does; `None` when it is not catalogued.
     pub fn function(&self, name: &ObjectName) -> Option<Nature> {
         self.functions.get(name).copied()
     }
 
-    /// Adds a relation.
+    /// What the procedure of this full name does; `None` when it is not catalogued. One listed under `functions` counts.
+    pub fn procedure(&self, name: &ObjectName) -> Option<Nature> {
+        self.procedures.get(name).or_else(|| self.functions.get(name)).copied()
+    }
+
+    /// How many functions and procedures are catalogued.
+    pub fn routines(&self) -> usize {
+        self.functions.len() + self.procedures.len()
+    }
+
+    /// Adds a relation. Tags said apart of it, its schema or its database are added to it.
     ///
     /// # Errors
     ///
     /// When one of this name is there.
-    pub fn insert(&mut self, name: RelationName, relation: CatalogRelation) -> Result<(), CatalogError> {
+    pub fn insert(&mut self, name: RelationName, mut relation: CatalogRelation) -> Result<(), CatalogError> {
         self.schemas.entry(name.database.clone()).or_default().insert(name.schema.clone());
+        merge::tag_all(&self.tags, &name, &mut relation);
         match self.relations.entry(name) {
-            std::collections::hash_map::Entry::Occupied(taken) => Err(CatalogError::Duplicate(taken.key().to_string())),
-            std::collections::hash_map::Entry::Vacant(free) => {
+            Entry::Occupied(taken) => Err(CatalogError::Duplicate(taken.key().to_string())),
+            Entry::Vacant(free) => {
                 free.insert(relation);
                 Ok(())
             }
         }
     }
-}
 
-/// The file's shape, before names are folded and checked.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct CatalogFile {
-    databases: BTreeMap<String, BTreeMap<String, BTreeMap<String, RelationEntry>>>,
-    functions: BTreeMap<String, Nature>,
-}
+    /// Adds a database without relations.
+    pub fn insert_database(&mut self, database: &str) {
+        self.schemas.entry(database.to_owned()).or_default();
+    }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RelationEntry {
-    #[serde(default)]
-    view: Option<String>,
-    #[serde(default)]
-    tags: BTreeSet<String>,
-    columns: Columns,
-}
+    /// Adds a schema without relations.
+    pub fn insert_schema(&mut self, database: &str, schema: &str) {
+        self.schemas.entry(database.to_owned()).or_default().insert(schema.to_owned());
+    }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ColumnEntry {
-    #[serde(rename = "type")]
-    data_type: String,
-    #[serde(default = "yes")]
-    nullable: bool,
-    #[serde(default)]
-    tags: BTreeSet<String>,
-}
+    /// Adds a function.
+    ///
+    /// # Errors
+    ///
+    /// When one of this name is there, or it is not a full name.
+    pub fn insert_function(&mut self, name: ObjectName, nature: Nature) -> Result<(), CatalogError> {
+        insert_routine(&mut self.functions, name, nature)
+    }
 
-fn yes() -> bool {
-    true
-}
-
-/// A map that keeps the order of the file: columns are positional.
-#[derive(Debug)]
-struct Columns(Vec<(String, ColumnEntry)>);
-
-impl<'de> Deserialize<'de> for Columns {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = Columns;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a map from column name to `{ type: …, tags: […] }`")
-            }
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Columns, A::Error> {
-                let mut columns = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    columns.push(entry);
-                }
-                Ok(Columns(columns))
-            }
-        }
-        deserializer.deserialize_map(Visitor)
+    /// Adds a procedure.
+    ///
+    /// # Errors
+    ///
+    /// When one of this name is there, or it is not a full name.
+    pub fn insert_procedure(&mut self, name: ObjectName, nature: Nature) -> Result<(), CatalogError> {
+        insert_routine(&mut self.procedures, name, nature)
     }
 }
 
-impl<'de> Deserialize<'de> for Catalog {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let file = CatalogFile::deserialize(deserializer)?;
-        file.try_into().map_err(|error: CatalogError| serde::de::Error::custom(crate::with_causes(&error)))
+fn insert_routine(
+    routines: &mut BTreeMap<ObjectName, Nature>,
+    name: ObjectName,
+    nature: Nature,
+) -> Result<(), CatalogError> {
+    if name.parts().len() != 3 {
+        return Err(CatalogError::Parts { name: name.to_string(), wanted: "`database.schema.name`" });
+    }
+    match routines.entry(name) {
+        btree_map::Entry::Occupied(taken) => Err(CatalogError::Duplicate(taken.key().to_string())),
+        btree_map::Entry::Vacant(free) => {
+            free.insert(nature);
+            Ok(())
+        }
     }
 }
 
-impl TryFrom<CatalogFile> for Catalog {
-    type Error = CatalogError;
-
-    fn try_from(file: CatalogFile) -> Result<Self, CatalogError> {
-        let mut catalog = Self::default();
-        for (database, schemas) in file.databases {
-            let database = folded(&database, "databases")?;
-            if catalog.schemas.insert(database.clone(), BTreeSet::new()).is_some() {
-                return Err(CatalogError::Duplicate(database));
-            }
-            for (schema, relations) in schemas {
-                let schema = folded(&schema, &database)?;
-                let schemas = catalog.schemas.entry(database.clone()).or_default();
-                if !schemas.insert(schema.clone()) {
-                    return Err(CatalogError::Duplicate(format!("{database}.{schema}")));
-                }
-                for (relation, entry) in relations {
-                    let name = folded(&relation, &format!("{database}.{schema}"))?;
-                    let name = RelationName::new(&database, &schema, name);
-                    let relation = read_relation(&name, entry)?;
-                    catalog.insert(name, relation)?;
-                }
-            }
-        }
-        for (name, nature) in file.functions {
-            let parsed: ObjectName =
-                name.parse().map_err(|source| CatalogError::Name { place: "functions".into(), source })?;
-            if catalog.functions.insert(parsed, nature).is_some() {
-                return Err(CatalogError::Duplicate(name));
-            }
-        }
-        Ok(catalog)
-    }
-}
-
-fn read_relation(name: &RelationName, entry: RelationEntry) -> Result<CatalogRelation, CatalogError> {
-    let mut seen = BTreeSet::new();
-    let mut columns = Vec::with_capacity(entry.columns.0.len());
-    for (column, entry) in entry.columns.0 {
-        let column = folded(&column, &name.to_string())?;
-        if !seen.insert(column.clone()) {
-            return Err(CatalogError::Duplicate(format!("{name}.{column}")));
-        }
-        check_tags(&entry.tags, || format!("{name}.{column}"))?;
-        columns.push(CatalogColumn {
-            name: column,
-            data_type: entry.data_type.trim().to_uppercase(),
-            nullable: entry.nullable,
-            tags: entry.tags,
-        });
-    }
-    check_tags(&entry.tags, || name.to_string())?;
-    let kind = if entry.view.is_some() { RelationKind::View } else { RelationKind::Table };
-    Ok(CatalogRelation { kind, definition: entry.view, tags: entry.tags, columns })
-}
-
-fn check_tags(tags: &BTreeSet<String>, place: impl Fn() -> String) -> Result<(), CatalogError> {
+/// Whether a text can be a tag: lower-case words joined by dots.
+pub fn is_tag(text: &str) -> bool {
     let word = |word: &str| {
         !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-')
     };
-    match tags.iter().find(|tag| !tag.split('.').all(word)) {
-        Some(tag) => Err(CatalogError::Tag { place: place(), tag: tag.clone() }),
-        None => Ok(()),
-    }
-}
-
-/// One identifier as SQL reads it.
-fn folded(key: &str, place: &str) -> Result<String, CatalogError> {
-    let error = |source| CatalogError::Name { place: place.to_owned(), source };
-    let name: ObjectName = key.parse().map_err(error)?;
-    match name.parts() {
-        [part] => Ok(part.clone()),
-        parts => Err(error(NameError::Parts { name: key.to_owned(), found: parts.len(), wanted: 1 })),
-    }
+    text.len() <= TAG_CHARS_MAX && text.split('.').all(word)
 }

@@ -14,10 +14,16 @@ pub fn with_causes(error: &dyn Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[derive(Debug, thiserror::Error)]
+    #[error("the catalog")]
+    struct Outer(#[source] std::io::Error);
+
     #[test]
     fn every_cause_is_said_once() {
-        let error = "a..b".parse::<crate::ObjectName>().unwrap_err();
-        let error = crate::CatalogError::Name { place: "functions".into(), source: error };
-        assert_eq!(super::with_causes(&error), "functions: not a name: `a..b` has an empty part");
+        let error = crate::CatalogError::Duplicate("A.B.C".into());
+        let error = std::io::Error::other(error);
+        let outer = Outer(error);
+        let wanted = "the catalog: A.B.C stands there twice once names are folded to upper case";
+        assert_eq!(super::with_causes(&outer), wanted);
     }
 }

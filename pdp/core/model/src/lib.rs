@@ -20,7 +20,10 @@ mod principal;
 mod statement;
 mod time;
 
-pub use catalog::{Catalog, CatalogColumn, CatalogError, CatalogRelation, Nature, RelationKind};
+pub use catalog::{
+    COLUMNS_MAX, Catalog, CatalogColumn, CatalogError, CatalogRelation, Conflict, Nature, RelationKind, TAG_CHARS_MAX,
+    TAGS_MAX, TYPE_CHARS_MAX, VIEW_BYTES_MAX, is_tag,
+};
 pub use decision::{Code, Decision, MaskedColumn, Outcome, Reason};
 pub use error::with_causes;
 pub use mask::{Mask, MaskError};

@@ -51,7 +51,7 @@ pub struct Bundle {
 }
 
 /// One policy, ready to be asked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Compiled {
     pub(crate) id: String,
     pub(crate) turn: Turn,
@@ -86,7 +86,7 @@ impl Bundle {
         }
         check_schema(&files, &mut problems);
         let settings = read_settings(&files, &mut problems, &mut lints);
-        let catalog = read_catalog(&files, &mut problems);
+        let catalog = read_catalog(&files, &mut problems, &mut lints);
         // Without readable settings nobody knows whether there is a salt: that is no problem of the policies.
         let salted = settings.as_ref().is_none_or(|settings| settings.hash_salt.is_some());
         let built = Built::new().map_err(|problem| BundleError { problems: vec![problem] })?;
@@ -128,6 +128,29 @@ impl Bundle {
             vocabulary,
             authorizer: Authorizer::new(),
         }
+    }
+
+    /// The same policies over a catalog that has the warehouse's under its own: definitions and tags of the bundle stay, and
+    /// tags are united. `digest` names the warehouse's and becomes a part of the version, so that no cached decision
+    /// outlives what it rests on. Gives what the two define differently as well.
+    #[must_use]
+    pub fn over_warehouse(&self, warehouse: &Catalog, digest: &str) -> (Self, Vec<String>) {
+        let mut catalog = self.catalog.clone();
+        let differences = catalog.put_under(warehouse);
+        let bundle = Self {
+            version: if digest.is_empty() { self.version.clone() } else { format!("{}+{digest}", self.version) },
+            settings: self.settings.clone(),
+            catalog,
+            lints: self.lints.clone(),
+            policies: self.policies.clone(),
+            numbers: self.numbers.clone(),
+            index: self.index.clone(),
+            sets: Sets::default(),
+            vocabulary: self.vocabulary.clone(),
+            action_entities: self.action_entities.clone(),
+            authorizer: Authorizer::new(),
+        };
+        (bundle, differences)
     }
 
     /// A bundle of policies that need not be valid: what the laws are tried on.
@@ -253,11 +276,51 @@ fn read_settings(files: &[&SourceFile], problems: &mut Vec<Problem>, lints: &mut
     }
 }
 
-fn read_catalog(files: &[&SourceFile], problems: &mut Vec<Problem>) -> Option<Catalog> {
-    let catalogs: Vec<_> = files.iter().filter(|file| file.path.starts_with("catalog.")).collect();
+/// Joins the parts of the catalog.
+fn read_catalog(files: &[&SourceFile], problems: &mut Vec<Problem>, lints: &mut Vec<Lint>) -> Option<Catalog> {
+    let parts: Vec<_> = files.iter().filter(|file| BundleSource::is_catalog(&file.path)).collect();
+    if parts.is_empty() {
+        let remedy = "write one, or `databases: {}` if nothing is catalogued";
+        problems.push(file_problem("catalog.yaml", "there is neither this file nor catalog.json", remedy));
+        return None;
+    }
+    let before = problems.len();
+    if parts.iter().filter(|file| !file.path.contains('/')).count() > 1 {
+        problems.push(file_problem("catalog.json", "catalog.yaml is there too", "keep one of the two"));
+    }
+    let mut catalog = Catalog::default();
+    let mut read: Vec<(&str, Catalog)> = Vec::with_capacity(parts.len());
+    for file in parts {
+        let Some(part) = read_part(file, problems) else { continue };
+        if let Err(conflict) = catalog.join(part.clone()) {
+            // The first part that does not go with this one is the one that defines it too.
+            let other = read.iter().find(|(_, earlier)| earlier.clone().join(part.clone()).is_err());
+            let reason =
+                format!("{conflict}; the other definition is in `{}`", other.map_or("catalog", |(path, _)| path));
+            let remedy = "define it in one file, and say tags of yours under `tags:`";
+            problems.push(file_problem(&file.path, reason, remedy));
+        }
+        read.push((&file.path, part));
+    }
+    for (path, part) in &read {
+        for name in part.tagged_unknown().filter(|name| catalog.tagged_unknown().any(|unknown| unknown == *name)) {
+            lints.push(Lint {
+                policy: None,
+                file: (*path).to_owned(),
+                line: 0,
+                message: format!(
+                    "`tags` names `{name}`, which no file of the catalog knows: it protects nothing unless a sync brings it"
+                ),
+            });
+        }
+    }
+    (problems.len() == before).then_some(catalog)
+}
+
+fn read_part(file: &SourceFile, problems: &mut Vec<Problem>) -> Option<Catalog> {
     let remedy = "see the shape of the catalog in README.md";
-    match catalogs.as_slice() {
-        [file] if file.path == "catalog.json" => match serde_json::from_str(&file.text) {
+    if file.path.rsplit_once('.').is_some_and(|(_, ending)| ending == "json") {
+        return match serde_json::from_str(&file.text) {
             Ok(catalog) => Some(catalog),
             Err(error) => {
                 let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
@@ -270,25 +333,14 @@ fn read_catalog(files: &[&SourceFile], problems: &mut Vec<Problem>) -> Option<Ca
                 });
                 None
             }
-        },
-        [file] => {
-            // A catalog is as large as the warehouse, and comes from whoever writes the policies.
-            let options = serde_saphyr::options! { budget: None };
-            match serde_saphyr::from_str_with_options(&file.text, options) {
-                Ok(catalog) => Some(catalog),
-                Err(error) => {
-                    problems.push(yaml_problem(&file.path, &error, remedy));
-                    None
-                }
-            }
-        }
-        [] => {
-            let remedy = "write one, or `databases: {}` if nothing is catalogued";
-            problems.push(file_problem("catalog.yaml", "there is neither this file nor catalog.json", remedy));
-            None
-        }
-        [..] => {
-            problems.push(file_problem("catalog.json", "catalog.yaml is there too", "keep one of the two"));
+        };
+    }
+    // A catalog is as large as the warehouse, and comes from whoever writes the policies.
+    let options = serde_saphyr::options! { budget: None };
+    match serde_saphyr::from_str_with_options(&file.text, options) {
+        Ok(catalog) => Some(catalog),
+        Err(error) => {
+            problems.push(yaml_problem(&file.path, &error, remedy));
             None
         }
     }

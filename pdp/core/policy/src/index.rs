@@ -8,7 +8,7 @@ use crate::vocabulary::{Action, Type, Vocabulary};
 ///
 /// INVARIANT: a policy that is not found cannot apply and cannot err: its scope is false, and Cedar looks at the scope
 /// before anything else. So deciding over the found ones is deciding over all. `evaluate/laws.rs` holds it to that.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Index {
     /// Entities that stand in the scope of some policy. Whatever is not here need not be looked up.
     names: HashMap<EntityUid, u32>,

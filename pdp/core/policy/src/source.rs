@@ -29,11 +29,23 @@ impl BundleSource {
     }
 
     /// Whether a file at this path belongs to a bundle: `*.cedar` at any depth, and at the top `schema.cedarschema`,
-    /// `catalog.yaml` or `catalog.json`, and `settings.yaml`. Cases, notes and hidden files do not.
+    /// `settings.yaml` and the parts of the catalog (see [`BundleSource::is_catalog`]). Cases, notes and hidden files do
+    /// not.
     pub fn takes(path: &str) -> bool {
         match path {
-            "schema.cedarschema" | "catalog.yaml" | "catalog.json" | "settings.yaml" => true,
+            "schema.cedarschema" | "settings.yaml" => true,
+            _ if Self::is_catalog(path) => true,
             _ => is_policies(path) && !path.starts_with("cases/") && !path.split('/').any(|part| part.starts_with('.')),
+        }
+    }
+
+    /// Whether a file at this path is a part of the bundle's catalog: `catalog.yaml` or `catalog.json` at the top, and every
+    /// `*.yaml` and `*.json` in the folder `catalog` beside it.
+    pub fn is_catalog(path: &str) -> bool {
+        let Some((stem, "yaml" | "json")) = path.rsplit_once('.') else { return false };
+        match stem.strip_prefix("catalog/") {
+            None => stem == "catalog",
+            Some(name) => !name.is_empty() && !name.starts_with('.') && !name.contains('/'),
         }
     }
 
@@ -218,6 +230,11 @@ mod tests {
             ("a.cedar~", false),
             ("catalog.json", true),
             ("old/catalog.yaml", false),
+            ("catalog/dbt.yaml", true),
+            ("catalog/by-hand.json", true),
+            ("catalog/.dbt.yaml", false),
+            ("catalog/more/dbt.yaml", false),
+            ("catalog/notes.md", false),
         ] {
             assert_eq!(BundleSource::takes(path), wanted, "{path}");
         }

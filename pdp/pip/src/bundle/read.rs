@@ -13,6 +13,8 @@ use super::BundleDirError;
 pub const FILES_MAX: usize = 1_000;
 /// Longest file of a bundle, in bytes.
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Longest part of a catalog, which grows with the warehouse, in bytes.
+pub const CATALOG_FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Longest all files of a bundle together may be, in bytes.
 pub const TOTAL_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Deepest nesting of directories. Also what ends a symbolic link that leads back into itself.
@@ -125,12 +127,13 @@ fn walk(
 
 fn check_file(name: &str, bytes: u64) -> Result<(), BundleDirError> {
     if !BundleSource::takes(name) {
-        let what = "a bundle is `*.cedar` files and at its top `schema.cedarschema`, `catalog.yaml` (or `.json`) and \
-                    `settings.yaml`; rename this file, move it away, or begin its name with a dot";
+        let what = "a bundle is `*.cedar` files, at its top `schema.cedarschema`, `settings.yaml` and `catalog.yaml` (or \
+                    `.json`), and `catalog/*.yaml` (or `.json`); rename this file, move it away, or begin its name with a dot";
         return Err(problem(name, what.into()));
     }
-    if bytes > FILE_BYTES_MAX {
-        return Err(problem(name, format!("it has {bytes} bytes; at most {FILE_BYTES_MAX} are read")));
+    let bytes_max = if BundleSource::is_catalog(name) { CATALOG_FILE_BYTES_MAX } else { FILE_BYTES_MAX };
+    if bytes > bytes_max {
+        return Err(problem(name, format!("it has {bytes} bytes; at most {bytes_max} are read")));
     }
     Ok(())
 }

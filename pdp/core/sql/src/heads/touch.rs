@@ -268,7 +268,7 @@ fn routine(reader: &mut Reader<'_, '_>, parts: &[String], texts: &[String], told
     note(reader, ObjectKind::Procedure, &full, &[Effect::Execute]);
     // What it reads and where that goes is not in the statement: as with functions, the catalog must know it harmless.
     let name = ObjectName::new(full.clone());
-    if reader.catalog.function(&name) != Some(Nature::Pure) {
+    if reader.catalog.procedure(&name) != Some(Nature::Pure) {
         reader.miss(ObjectKind::Procedure.as_str(), name);
     }
     if let ([name], [database, _, _]) = (parts, full.as_slice()) {
