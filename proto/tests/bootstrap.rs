@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use prost::Message;
 
-const FILES: [&str; 6] = ["approval", "audit", "common", "decision", "session", "watch"];
+const FILES: [&str; 7] = ["approval", "audit", "catalog", "common", "decision", "session", "watch"];
 
 #[test]
 fn generated_code_is_current() {

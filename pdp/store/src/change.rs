@@ -53,6 +53,21 @@ pub enum StateChange {
         /// Its version before the step, `None` for a new one. A conflict if it is another by now.
         expected_version: Option<u64>,
     },
+    /// What was read of one database of the warehouse.
+    PutCatalog(Box<CatalogChange>),
+}
+
+/// What is known of one database from now on. Bodies are the writer's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CatalogChange {
+    /// The database.
+    pub database: String,
+    /// What is known of it besides its relations; `None` leaves that as it is.
+    pub body: Option<String>,
+    /// Relations by full name: new, or other than before.
+    pub put: Vec<(String, String)>,
+    /// Relations that are gone.
+    pub removed: Vec<String>,
 }
 
 /// One event that is now on record.

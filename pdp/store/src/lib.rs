@@ -1,6 +1,6 @@
 //! What does the PDP remember, and when may it say that it will not forget?
 //!
-//! Sessions, revocations, approvals and the audit trail in one SQLite file. [`Store::commit`] answers when the change is
+//! Sessions, revocations, approvals, what was read of the warehouse, and the audit trail in one SQLite file. [`Store::commit`] answers when the change is
 //! on the disk (WAL, `synchronous=FULL`), and a change carries its records with it: a session is open, an approval used,
 //! a statement allowed exactly when the record that says so is durable. One task writes; changes that come together
 //! share a transaction and a sync. Records are only ever added, each hashed with the one before it.
@@ -25,6 +25,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 //! ```
 
+mod catalog;
 mod change;
 mod error;
 mod integrity;
@@ -34,7 +35,7 @@ mod store;
 mod terms;
 mod writer;
 
-pub use change::{Appended, Change, Revocation, SessionRow, SessionState, StateChange};
+pub use change::{Appended, CatalogChange, Change, Revocation, SessionRow, SessionState, StateChange};
 pub use error::StoreError;
 pub use integrity::IntegrityReport;
 pub use read::{ApprovalFilter, OpenRun, RecordRow, SessionFilter};

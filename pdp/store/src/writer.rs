@@ -14,7 +14,7 @@ use sqlx::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    Appended, Change, SessionRow, SessionState, StateChange, StoreError,
+    Appended, Change, SessionRow, SessionState, StateChange, StoreError, catalog,
     read::{int, uint},
     store::{Counters, connect},
     terms,
@@ -219,6 +219,7 @@ async fn apply(
             StateChange::PutApproval { approval, expected_version } => {
                 put_approval(connection, &approval, expected_version).await?;
             }
+            StateChange::PutCatalog(change) => catalog::put(connection, *change).await?,
         }
     }
     let mut appended = Vec::with_capacity(change.events.len());

@@ -1821,6 +1821,889 @@ pub mod audit_service_server {
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CatalogQuestion {
+    #[prost(string, tag = "1")]
+    pub question_id: ::prost::alloc::string::String,
+    #[prost(enumeration = "CatalogTopic", tag = "2")]
+    pub topic: i32,
+    #[prost(string, tag = "3")]
+    pub database: ::prost::alloc::string::String,
+    /// One relation; both empty for all of the database.
+    #[prost(string, tag = "4")]
+    pub schema: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub relation: ::prost::alloc::string::String,
+    /// Only relations changed since then; 0 = all.
+    #[prost(int64, tag = "6")]
+    pub changed_since_unix_ms: i64,
+    /// The key of the last row of the page before, empty for the first page.
+    #[prost(string, repeated, tag = "7")]
+    pub after: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Most rows of the page.
+    #[prost(uint32, tag = "8")]
+    pub rows_max: u32,
+    /// The answer is of no use after this time.
+    #[prost(uint32, tag = "9")]
+    pub timeout_ms: u32,
+    /// For the record: `sync` or `lookup`.
+    #[prost(string, tag = "10")]
+    pub purpose: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TakeCatalogQuestionsRequest {
+    #[prost(string, tag = "1")]
+    pub pep_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TakeCatalogQuestionsResponse {
+    #[prost(oneof = "take_catalog_questions_response::Event", tags = "1, 2")]
+    pub event: ::core::option::Option<take_catalog_questions_response::Event>,
+}
+/// Nested message and enum types in `TakeCatalogQuestionsResponse`.
+pub mod take_catalog_questions_response {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Event {
+        #[prost(message, tag = "1")]
+        Question(super::CatalogQuestion),
+        /// At least every 10 seconds, so that a stream that broke is noticed.
+        #[prost(message, tag = "2")]
+        Heartbeat(super::CatalogHeartbeat),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CatalogHeartbeat {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BeginCatalogQueryRequest {
+    #[prost(string, tag = "1")]
+    pub question_id: ::prost::alloc::string::String,
+    /// Exactly what will be sent.
+    #[prost(string, tag = "2")]
+    pub sql: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BeginCatalogQueryResponse {
+    /// Names this run in the audit trail and in QUERY_TAG.
+    #[prost(string, tag = "1")]
+    pub decision_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AnswerCatalogQuestionRequest {
+    #[prost(string, tag = "1")]
+    pub question_id: ::prost::alloc::string::String,
+    #[prost(oneof = "answer_catalog_question_request::Answer", tags = "2, 3")]
+    pub answer: ::core::option::Option<answer_catalog_question_request::Answer>,
+}
+/// Nested message and enum types in `AnswerCatalogQuestionRequest`.
+pub mod answer_catalog_question_request {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Answer {
+        #[prost(message, tag = "2")]
+        Rows(super::CatalogRows),
+        #[prost(message, tag = "3")]
+        Failure(super::CatalogFailure),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CatalogRows {
+    /// An array of rows, each an array of texts or nulls, as JSON.
+    #[prost(string, tag = "1")]
+    pub rows_json: ::prost::alloc::string::String,
+    /// There is more after the last row.
+    #[prost(bool, tag = "2")]
+    pub more: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CatalogFailure {
+    /// Snowflake's code, digits only, or one of `unreachable`, `timeout`, `chunked`, `format`, `too-large`, `login`.
+    #[prost(string, tag = "1")]
+    pub code: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AnswerCatalogQuestionResponse {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetCatalogStatusRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetCatalogStatusResponse {
+    /// Whether this PDP syncs.
+    #[prost(bool, tag = "1")]
+    pub sync: bool,
+    /// PEPs that take questions now.
+    #[prost(string, repeated, tag = "2")]
+    pub pep_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The version in force, as PEPs and records know it.
+    #[prost(string, tag = "3")]
+    pub version: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "4")]
+    pub databases: ::prost::alloc::vec::Vec<CatalogDatabase>,
+    /// Objects that are defined in the bundle and otherwise in the warehouse, at most 100.
+    #[prost(string, repeated, tag = "5")]
+    pub differences: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(uint64, tag = "6")]
+    pub differences_count: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CatalogDatabase {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Last time it was read to its end; 0 = never.
+    #[prost(int64, tag = "2")]
+    pub synced_unix_ms: i64,
+    /// Last try, and what stopped it; empty when nothing did.
+    #[prost(int64, tag = "3")]
+    pub tried_unix_ms: i64,
+    #[prost(string, tag = "4")]
+    pub problem: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "5")]
+    pub relations: u64,
+    #[prost(uint64, tag = "6")]
+    pub views: u64,
+    #[prost(uint64, tag = "7")]
+    pub functions: u64,
+    #[prost(uint64, tag = "8")]
+    pub procedures: u64,
+    #[prost(uint64, tag = "9")]
+    pub tagged: u64,
+    /// At most 100.
+    #[prost(message, repeated, tag = "10")]
+    pub unreadable: ::prost::alloc::vec::Vec<CatalogUnreadable>,
+    #[prost(uint64, tag = "11")]
+    pub unreadable_count: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CatalogUnreadable {
+    /// Full name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// A sentence.
+    #[prost(string, tag = "2")]
+    pub why: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportCatalogRequest {
+    /// Only what was read of the warehouse, without what the bundle says.
+    #[prost(bool, tag = "1")]
+    pub warehouse_only: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportCatalogResponse {
+    #[prost(string, tag = "1")]
+    pub text: ::prost::alloc::string::String,
+}
+/// Which question of the fixed list. The columns of its answer are those named, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum CatalogTopic {
+    Unspecified = 0,
+    /// Tables and views: schema, name, type, last change in milliseconds since 1970.
+    Relations = 1,
+    /// Columns: schema, relation, name, position, type, `YES` when nullable, characters, precision, scale, time precision.
+    Columns = 2,
+    /// Views: schema, name, text (absent when the role may not see it).
+    Views = 3,
+    /// One view's text.
+    ViewText = 4,
+    /// Functions: schema, name, arguments, language, `YES` when external, integrations for access to outside.
+    Functions = 5,
+    /// Procedures: schema, name, arguments, language, absent, integrations for access to outside.
+    Procedures = 6,
+    /// Tags set in the database as the account's history has them, hours late: schema, object, column, domain, tag, value,
+    /// the tag's database and schema.
+    Tags = 7,
+    /// Tags of one relation and its columns as they are now, inherited ones included: column, tag, value, level.
+    RelationTags = 8,
+}
+impl CatalogTopic {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CATALOG_TOPIC_UNSPECIFIED",
+            Self::Relations => "CATALOG_TOPIC_RELATIONS",
+            Self::Columns => "CATALOG_TOPIC_COLUMNS",
+            Self::Views => "CATALOG_TOPIC_VIEWS",
+            Self::ViewText => "CATALOG_TOPIC_VIEW_TEXT",
+            Self::Functions => "CATALOG_TOPIC_FUNCTIONS",
+            Self::Procedures => "CATALOG_TOPIC_PROCEDURES",
+            Self::Tags => "CATALOG_TOPIC_TAGS",
+            Self::RelationTags => "CATALOG_TOPIC_RELATION_TAGS",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CATALOG_TOPIC_UNSPECIFIED" => Some(Self::Unspecified),
+            "CATALOG_TOPIC_RELATIONS" => Some(Self::Relations),
+            "CATALOG_TOPIC_COLUMNS" => Some(Self::Columns),
+            "CATALOG_TOPIC_VIEWS" => Some(Self::Views),
+            "CATALOG_TOPIC_VIEW_TEXT" => Some(Self::ViewText),
+            "CATALOG_TOPIC_FUNCTIONS" => Some(Self::Functions),
+            "CATALOG_TOPIC_PROCEDURES" => Some(Self::Procedures),
+            "CATALOG_TOPIC_TAGS" => Some(Self::Tags),
+            "CATALOG_TOPIC_RELATION_TAGS" => Some(Self::RelationTags),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod catalog_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// What the warehouse itself says of its objects. Only a PEP holds the credential for the warehouse, so the PDP asks
+    /// through one: which of a fixed list of questions, never a text of its own.
+    #[derive(Debug, Clone)]
+    pub struct CatalogServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl CatalogServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> CatalogServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> CatalogServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            CatalogServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Questions for this PEP, for as long as the stream is open. Caller: a PEP whose configuration lets it.
+        pub async fn take_catalog_questions(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TakeCatalogQuestionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<
+                tonic::codec::Streaming<super::TakeCatalogQuestionsResponse>,
+            >,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/icegate.v1.CatalogService/TakeCatalogQuestions",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("icegate.v1.CatalogService", "TakeCatalogQuestions"),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Makes durable that the PEP is about to send this text to answer a question it was given. Nothing may be sent before.
+        /// How it ended is told by `AppendOutcome`. Caller: a PEP.
+        pub async fn begin_catalog_query(
+            &mut self,
+            request: impl tonic::IntoRequest<super::BeginCatalogQueryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::BeginCatalogQueryResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/icegate.v1.CatalogService/BeginCatalogQuery",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("icegate.v1.CatalogService", "BeginCatalogQuery"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// The answer to a question, once. Caller: a PEP.
+        pub async fn answer_catalog_question(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AnswerCatalogQuestionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AnswerCatalogQuestionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/icegate.v1.CatalogService/AnswerCatalogQuestion",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("icegate.v1.CatalogService", "AnswerCatalogQuestion"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// What was read of the warehouse, what was not, and why. Caller: a person with `search_audit`.
+        pub async fn get_catalog_status(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetCatalogStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetCatalogStatusResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/icegate.v1.CatalogService/GetCatalogStatus",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("icegate.v1.CatalogService", "GetCatalogStatus"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// The catalog as YAML, in pieces. Caller: a person with `search_audit`.
+        pub async fn export_catalog(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExportCatalogRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ExportCatalogResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/icegate.v1.CatalogService/ExportCatalog",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("icegate.v1.CatalogService", "ExportCatalog"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod catalog_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with CatalogServiceServer.
+    #[async_trait]
+    pub trait CatalogService: std::marker::Send + std::marker::Sync + 'static {
+        /// Server streaming response type for the TakeCatalogQuestions method.
+        type TakeCatalogQuestionsStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<
+                    super::TakeCatalogQuestionsResponse,
+                    tonic::Status,
+                >,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Questions for this PEP, for as long as the stream is open. Caller: a PEP whose configuration lets it.
+        async fn take_catalog_questions(
+            &self,
+            request: tonic::Request<super::TakeCatalogQuestionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::TakeCatalogQuestionsStream>,
+            tonic::Status,
+        >;
+        /// Makes durable that the PEP is about to send this text to answer a question it was given. Nothing may be sent before.
+        /// How it ended is told by `AppendOutcome`. Caller: a PEP.
+        async fn begin_catalog_query(
+            &self,
+            request: tonic::Request<super::BeginCatalogQueryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::BeginCatalogQueryResponse>,
+            tonic::Status,
+        >;
+        /// The answer to a question, once. Caller: a PEP.
+        async fn answer_catalog_question(
+            &self,
+            request: tonic::Request<super::AnswerCatalogQuestionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AnswerCatalogQuestionResponse>,
+            tonic::Status,
+        >;
+        /// What was read of the warehouse, what was not, and why. Caller: a person with `search_audit`.
+        async fn get_catalog_status(
+            &self,
+            request: tonic::Request<super::GetCatalogStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetCatalogStatusResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the ExportCatalog method.
+        type ExportCatalogStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ExportCatalogResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// The catalog as YAML, in pieces. Caller: a person with `search_audit`.
+        async fn export_catalog(
+            &self,
+            request: tonic::Request<super::ExportCatalogRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ExportCatalogStream>,
+            tonic::Status,
+        >;
+    }
+    /// What the warehouse itself says of its objects. Only a PEP holds the credential for the warehouse, so the PDP asks
+    /// through one: which of a fixed list of questions, never a text of its own.
+    #[derive(Debug)]
+    pub struct CatalogServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> CatalogServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for CatalogServiceServer<T>
+    where
+        T: CatalogService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/icegate.v1.CatalogService/TakeCatalogQuestions" => {
+                    #[allow(non_camel_case_types)]
+                    struct TakeCatalogQuestionsSvc<T: CatalogService>(pub Arc<T>);
+                    impl<
+                        T: CatalogService,
+                    > tonic::server::ServerStreamingService<
+                        super::TakeCatalogQuestionsRequest,
+                    > for TakeCatalogQuestionsSvc<T> {
+                        type Response = super::TakeCatalogQuestionsResponse;
+                        type ResponseStream = T::TakeCatalogQuestionsStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TakeCatalogQuestionsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CatalogService>::take_catalog_questions(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TakeCatalogQuestionsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/icegate.v1.CatalogService/BeginCatalogQuery" => {
+                    #[allow(non_camel_case_types)]
+                    struct BeginCatalogQuerySvc<T: CatalogService>(pub Arc<T>);
+                    impl<
+                        T: CatalogService,
+                    > tonic::server::UnaryService<super::BeginCatalogQueryRequest>
+                    for BeginCatalogQuerySvc<T> {
+                        type Response = super::BeginCatalogQueryResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::BeginCatalogQueryRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CatalogService>::begin_catalog_query(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = BeginCatalogQuerySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/icegate.v1.CatalogService/AnswerCatalogQuestion" => {
+                    #[allow(non_camel_case_types)]
+                    struct AnswerCatalogQuestionSvc<T: CatalogService>(pub Arc<T>);
+                    impl<
+                        T: CatalogService,
+                    > tonic::server::UnaryService<super::AnswerCatalogQuestionRequest>
+                    for AnswerCatalogQuestionSvc<T> {
+                        type Response = super::AnswerCatalogQuestionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AnswerCatalogQuestionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CatalogService>::answer_catalog_question(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AnswerCatalogQuestionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/icegate.v1.CatalogService/GetCatalogStatus" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetCatalogStatusSvc<T: CatalogService>(pub Arc<T>);
+                    impl<
+                        T: CatalogService,
+                    > tonic::server::UnaryService<super::GetCatalogStatusRequest>
+                    for GetCatalogStatusSvc<T> {
+                        type Response = super::GetCatalogStatusResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetCatalogStatusRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CatalogService>::get_catalog_status(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetCatalogStatusSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/icegate.v1.CatalogService/ExportCatalog" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExportCatalogSvc<T: CatalogService>(pub Arc<T>);
+                    impl<
+                        T: CatalogService,
+                    > tonic::server::ServerStreamingService<super::ExportCatalogRequest>
+                    for ExportCatalogSvc<T> {
+                        type Response = super::ExportCatalogResponse;
+                        type ResponseStream = T::ExportCatalogStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExportCatalogRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CatalogService>::export_catalog(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExportCatalogSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for CatalogServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "icegate.v1.CatalogService";
+    impl<T> tonic::server::NamedService for CatalogServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DecideRequest {
     /// From `OpenSession`.
     #[prost(string, tag = "1")]
