@@ -34,6 +34,8 @@ pub struct Config {
     pub limits: Limits,
     /// How the audit trail is written.
     pub audit: AuditConfig,
+    /// How the warehouse is asked about its objects; `None` is not at all.
+    pub catalog: Option<CatalogConfig>,
 }
 
 /// Where gRPC is served.
@@ -105,6 +107,46 @@ impl Default for Limits {
             watches_max: 64,
             waits_max: 1024,
             page_max: 1000,
+        }
+    }
+}
+
+/// How the warehouse is asked about its objects, through a PEP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CatalogConfig {
+    /// Which databases, folded. At least one.
+    pub databases: Vec<String>,
+    /// How long after one reading the next begins.
+    pub every: Duration,
+    /// How often what seems not to have changed is read too.
+    pub full_every: Duration,
+    /// Longest reading of one database.
+    pub run_longest: Duration,
+    /// Most tables and views of one database.
+    pub relations_max: usize,
+    /// How long a statement waits for names the catalog did not know. 0 looks nothing up.
+    pub lookup_timeout: Duration,
+    /// How long a name that was looked up is not looked up again.
+    pub lookup_kept: Duration,
+    /// Most names looked up for one principal in a minute.
+    pub lookups_per_minute: u32,
+    /// Take relations whose tags cannot be read.
+    pub danger_without_tags: bool,
+}
+
+impl CatalogConfig {
+    /// These databases, and defaults.
+    pub fn of_databases(databases: Vec<String>) -> Self {
+        Self {
+            databases,
+            every: Duration::from_mins(15),
+            full_every: Duration::from_hours(24),
+            run_longest: Duration::from_mins(10),
+            relations_max: 100_000,
+            lookup_timeout: Duration::from_secs(2),
+            lookup_kept: Duration::from_mins(1),
+            lookups_per_minute: 30,
+            danger_without_tags: false,
         }
     }
 }
@@ -189,7 +231,7 @@ mod tests {
 
     use icegate_pdp_pip::{KeySource, KeysConfig};
 
-    use super::{Config, ConfigError, Limits, Transport, defaults};
+    use super::{CatalogConfig, Config, ConfigError, Limits, Transport, defaults};
 
     const SMALLEST: &str = r#"
 [listen]
@@ -214,6 +256,7 @@ audiences = ["icegate"]
     fn what_may_be_left_out_has_its_default() {
         let config = read(SMALLEST).unwrap();
         assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.catalog, None);
         assert_eq!(config.metrics_addr.to_string(), defaults::METRICS_ADDR);
         assert_eq!(config.keys, KeysConfig::default());
         assert_eq!(config.session_longest, defaults::SESSION_LONGEST);
@@ -232,6 +275,11 @@ audiences = ["icegate"]
         assert_eq!(example.limits, smallest.limits);
         assert_eq!(example.keys, smallest.keys);
         assert_eq!(example.audit, smallest.audit);
+        let synced = read(&format!("{SMALLEST}[catalog]\nsync = \"on\"\ndatabases = [\"sales\"]")).unwrap();
+        assert_eq!(synced.catalog, Some(CatalogConfig::of_databases(vec!["SALES".into()])));
+        assert_eq!(example.catalog, None, "off in the example");
+        let text = std::fs::read_to_string(&path).unwrap().replace("sync = \"off\"", "sync = \"on\"");
+        assert_eq!(Config::from_toml(&text, &path).unwrap().catalog, synced.catalog);
         assert_eq!(example.metrics_addr, smallest.metrics_addr);
         assert_eq!(example.session_longest, smallest.session_longest);
         assert_eq!(example.bundle.poll, smallest.bundle.poll);
@@ -296,6 +344,21 @@ audiences = ["icegate"]
                 "`HS256` is not an algorithm",
             ),
             ("name = \"corp\"", "name = \"a/b\"", "pdp.toml:9: issuer name `a/b` is not"),
+            (
+                "[store]",
+                "[catalog]\nsync = \"on\"\n[store]",
+                "pdp.toml:5: `catalog.databases` must name at least one database",
+            ),
+            (
+                "[store]",
+                "[catalog]\nsync = \"yes\"\n[store]",
+                "pdp.toml:6: `catalog.sync` is `yes`; write \"on\" or \"off\"",
+            ),
+            (
+                "[store]",
+                "[catalog]\nsync = \"on\"\ndatabases = [\"a.b\"]\n[store]",
+                "pdp.toml:7: `catalog.databases` has `a.b`, which is not the name of a database",
+            ),
             ("[store]", "[limits]\ndecides_max = 0\n[store]", "`limits.decides_max` must be between 1 and"),
         ] {
             let text = SMALLEST.replacen(from, to, 1);

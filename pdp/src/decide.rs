@@ -1,4 +1,8 @@
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use icegate_pdp_approval::{Approval, NewApproval, statement_sha256};
 use icegate_pdp_audit::{Asking, Client, DecisionEvent, Event};
@@ -93,7 +97,7 @@ impl Pdp {
     }
 
     async fn answer(
-        &self,
+        self: &Arc<Self>,
         request: v1::DecideRequest,
         pep_id: Option<String>,
         pep_instance: Option<String>,
@@ -104,7 +108,7 @@ impl Pdp {
         let pep_id = pep_id.unwrap_or_else(|| session.pep_id.clone());
         let bundle = self.bundle();
         let context = convert::context_in(request.context.clone());
-        let asked = Asked {
+        let mut asked = Asked {
             statement_sha256: statement_sha256(
                 &session.principal,
                 &bundle.settings().connection,
@@ -127,14 +131,14 @@ impl Pdp {
         metrics::stage(Stage::Session, started.elapsed());
         let answer = match standing(&asked.session, asked.now) {
             Some(reason) => self.record(&asked, Verdict::refused(reason)).await?,
-            None if asked.request.approval_id.is_empty() => self.first_time(&asked).await?,
-            None => self.released(&asked).await?,
+            None if asked.request.approval_id.is_empty() => self.first_time(&mut asked).await?,
+            None => self.released(&mut asked).await?,
         };
         Ok(answer)
     }
 
     /// A statement nobody has approved.
-    async fn first_time(&self, asked: &Asked) -> Result<v1::DecideResponse, Status> {
+    async fn first_time(self: &Arc<Self>, asked: &mut Asked) -> Result<v1::DecideResponse, Status> {
         let decision = self.judge(asked, BTreeSet::new()).await?;
         match decision.outcome {
             Outcome::Allow | Outcome::Mask | Outcome::Deny => self.record(asked, Verdict::plain(decision)).await,
@@ -198,7 +202,7 @@ impl Pdp {
     }
 
     /// A statement whose approval is to be used. Everything is decided afresh.
-    async fn released(&self, asked: &Asked) -> Result<v1::DecideResponse, Status> {
+    async fn released(self: &Arc<Self>, asked: &mut Asked) -> Result<v1::DecideResponse, Status> {
         let verdict = self.release(asked).await?;
         match self.record(asked, verdict).await {
             // Somebody used, cancelled or expired it between the look and the write.
@@ -209,7 +213,7 @@ impl Pdp {
         }
     }
 
-    async fn release(&self, asked: &Asked) -> Result<Verdict, Status> {
+    async fn release(self: &Arc<Self>, asked: &mut Asked) -> Result<Verdict, Status> {
         let found = self.store.approval(&asked.request.approval_id).await.map_err(|error| unreadable(&error))?;
         let Some(approval) = found else {
             return Ok(Verdict::refused(unusable("There is no such approval")));
@@ -264,8 +268,23 @@ impl Pdp {
         Ok(reason)
     }
 
+    /// Decides; when a name is not in the catalog and the warehouse can be asked, asks it once and decides again.
+    async fn judge(self: &Arc<Self>, asked: &mut Asked, approvals: BTreeSet<String>) -> Result<Decision, Status> {
+        let mut decision = self.judge_once(asked, approvals.clone()).await?;
+        let longest = self.syncing.as_ref().map_or(Duration::ZERO, |syncing| syncing.config.lookup_timeout);
+        let until = Instant::now() + longest;
+        for _ in 0..Self::LOOKUP_ROUNDS_MAX {
+            if !self.look_up(&decision, &asked.session.principal.id, until).await {
+                break;
+            }
+            asked.bundle = self.bundle();
+            decision = self.judge_once(asked, approvals.clone()).await?;
+        }
+        Ok(decision)
+    }
+
     /// The pure part, wherever its text belongs.
-    async fn judge(&self, asked: &Asked, approvals: BTreeSet<String>) -> Result<Decision, Status> {
+    async fn judge_once(&self, asked: &Asked, approvals: BTreeSet<String>) -> Result<Decision, Status> {
         let started = Instant::now();
         let bundle = Arc::clone(&asked.bundle);
         let session = Arc::clone(&asked.session);

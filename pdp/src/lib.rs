@@ -14,10 +14,11 @@
 //!
 //! In reading order: from arguments to exit status (`run`), what it is told ([`Config`]), starting and stopping
 //! ([`start`]), what the services share (`state`), who may call (`access`); then the services: `sessions`, `decide`,
-//! `approvals`, `records`, `watch`; and what runs beside them: `reload`, `hub`, `deciders`, `metrics`, `clock`.
+//! `approvals`, `records`, `watch`, `catalog`; and what runs beside them: `reload`, `hub`, `deciders`, `metrics`, `clock`.
 
 mod access;
 mod approvals;
+mod catalog;
 mod clock;
 mod config;
 mod convert;
@@ -33,6 +34,8 @@ mod sessions;
 mod state;
 mod watch;
 
-pub use config::{AuditConfig, BundleConfig, Config, ConfigError, IssuerConfig, Limits, Listen, Transport};
+pub use config::{
+    AuditConfig, BundleConfig, CatalogConfig, Config, ConfigError, IssuerConfig, Limits, Listen, Transport,
+};
 pub use run::main_from;
 pub use serve::{Running, StartError, start};

@@ -4,6 +4,7 @@
 
 use std::{sync::OnceLock, time::Duration};
 
+use icegate_pdp_pip::warehouse::Warehouse;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
@@ -27,6 +28,11 @@ const AUDIT_QUEUE: &str = "icegate_pdp_audit_queue_depth";
 const AUDIT_COMMIT: &str = "icegate_pdp_audit_commit_duration_seconds";
 const AUDIT_GROUP: &str = "icegate_pdp_audit_group_changes";
 const AUDIT_FAILURES: &str = "icegate_pdp_audit_failures_total";
+const CATALOG_RELATIONS: &str = "icegate_pdp_catalog_relations";
+const CATALOG_SYNCED: &str = "icegate_pdp_catalog_synced_timestamp_seconds";
+const CATALOG_RUNS: &str = "icegate_pdp_catalog_runs_total";
+const CATALOG_LOOKUPS: &str = "icegate_pdp_catalog_lookups_total";
+const CATALOG_QUERIES: &str = "icegate_pdp_catalog_queries_total";
 
 /// Buckets of durations, in seconds: from what a cached lookup takes to what a slow disk takes.
 const SECONDS: [f64; 16] =
@@ -94,6 +100,11 @@ fn describe() {
     describe_histogram!(AUDIT_COMMIT, Unit::Seconds, "Time one commit takes, waiting for the disk included");
     describe_histogram!(AUDIT_GROUP, "Changes made durable by one commit");
     describe_counter!(AUDIT_FAILURES, "Changes that could not be made durable");
+    describe_gauge!(CATALOG_RELATIONS, "Tables and views of the warehouse by whether they could be read");
+    describe_gauge!(CATALOG_SYNCED, Unit::Seconds, "When the database read longest ago was read, as Unix time");
+    describe_counter!(CATALOG_RUNS, "Databases of the warehouse read, by result");
+    describe_counter!(CATALOG_LOOKUPS, "Names looked up in the warehouse for a statement, by result");
+    describe_counter!(CATALOG_QUERIES, "Queries of icegate's own about the catalog, by purpose");
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     for outcome in ["allow", "deny", "mask", "needs-approval"] {
         counter!(DECISIONS, "outcome" => outcome).absolute(0);
@@ -159,6 +170,30 @@ pub(crate) fn issuer_keys(issuer: &str, keys: usize, age: Option<Duration>, fail
 
 pub(crate) fn overload(limit: &'static str) {
     counter!(OVERLOADS, "limit" => limit).increment(1);
+}
+
+/// What is known of the warehouse now.
+pub(crate) fn catalog(warehouse: &Warehouse) {
+    let unreadable = warehouse.relations.values().filter(|relation| relation.unreadable.is_some()).count();
+    let count = |count: usize| float(i64::try_from(count).unwrap_or(i64::MAX));
+    gauge!(CATALOG_RELATIONS, "state" => "unreadable").set(count(unreadable));
+    gauge!(CATALOG_RELATIONS, "state" => "read").set(count(warehouse.relations.len() - unreadable));
+    if let Some(synced_ms) = warehouse.databases.values().map(|database| database.synced_ms).min() {
+        gauge!(CATALOG_SYNCED).set(float(synced_ms / 1000));
+    }
+}
+
+pub(crate) fn catalog_run(result: &'static str) {
+    counter!(CATALOG_RUNS, "result" => result).increment(1);
+}
+
+pub(crate) fn catalog_lookup(result: &'static str) {
+    counter!(CATALOG_LOOKUPS, "result" => result).increment(1);
+}
+
+pub(crate) fn catalog_query(purpose: &str) {
+    let purpose = if purpose == "lookup" { "lookup" } else { "sync" };
+    counter!(CATALOG_QUERIES, "purpose" => purpose).increment(1);
 }
 
 pub(crate) fn audit_failure() {

@@ -31,13 +31,10 @@ pub(crate) fn spawn(pdp: &Arc<Pdp>, dir: BundleDir, every: Duration, tasks: &mut
 }
 
 async fn take(pdp: &Pdp, bundle: Bundle) {
-    let version = bundle.version().to_owned();
-    if version == pdp.bundle().version() {
-        return;
-    }
     warn_of(&bundle);
     let now = clock::now();
-    let before = pdp.swap(bundle);
+    let Some((before, after)) = pdp.take_files(bundle).await else { return };
+    let version = after.version().to_owned();
     metrics::bundle_in_force(&version, Some(before.version()), now.unix_seconds());
     pdp.hub.tell(hub::Event::Bundle(version.clone()));
     info!(version, previous = before.version(), "bundle in force");

@@ -14,8 +14,8 @@ use icegate_proto::{
     FILE_DESCRIPTOR_SET,
     v1::{
         approval_service_server::ApprovalServiceServer, audit_service_server::AuditServiceServer,
-        decision_service_server::DecisionServiceServer, session_service_server::SessionServiceServer,
-        watch_service_server::WatchServiceServer,
+        catalog_service_server::CatalogServiceServer, decision_service_server::DecisionServiceServer,
+        session_service_server::SessionServiceServer, watch_service_server::WatchServiceServer,
     },
 };
 use metrics_exporter_prometheus::{BuildError, PrometheusHandle};
@@ -36,6 +36,7 @@ use tracing::{error, info, warn};
 use crate::{
     Config, Transport,
     approvals::Approvals,
+    catalog::{self, Catalogs, Facts, Syncing},
     clock,
     decide::Decisions,
     deciders::Deciders,
@@ -222,11 +223,16 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let metrics_listener = bind(config.metrics_addr).await?;
 
     let (stop, stopping) = watch::channel(false);
+    let warehouse = catalog::remembered(&store, config.catalog.as_ref()).await;
+    let warehouse = warehouse.map_err(|source| StartError::Store { path: config.store_path.clone(), source })?;
+    let (facts, bundle) = Facts::new(bundle, warehouse);
     let version = bundle.version().to_owned();
     let pdp = Arc::new(Pdp::new(Parts {
         store,
         keys,
         bundle,
+        facts,
+        syncing: config.catalog.clone().map(Syncing::new),
         revocations,
         deciders: Deciders::start().map_err(StartError::Thread)?,
         limits: config.limits,
@@ -251,6 +257,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let health = health(&pdp, instance.clone(), &mut tasks).await;
     reload::spawn(&pdp, dir, config.bundle.poll, &mut tasks);
     tasks.spawn(sweep(Arc::clone(&pdp)));
+    tasks.spawn(catalog::keep(Arc::clone(&pdp)));
     tasks.spawn(scrapes(metrics_listener, Arc::clone(&pdp), handle));
     let router = routes(server, &pdp, health)?;
     let (records, head) = pdp.store.head();
@@ -331,7 +338,10 @@ fn routes(
                 .max_decoding_message_size(JOURNAL_BYTES_MAX.max(message))
                 .max_encoding_message_size(usize::MAX),
         )
-        .add_service(WatchServiceServer::new(Watches(Arc::clone(pdp))).max_decoding_message_size(MESSAGE_ROOM)))
+        .add_service(WatchServiceServer::new(Watches(Arc::clone(pdp))).max_decoding_message_size(MESSAGE_ROOM))
+        .add_service(
+            CatalogServiceServer::new(Catalogs(Arc::clone(pdp))).max_decoding_message_size(catalog::ANSWER_BYTES_MAX),
+        ))
 }
 
 /// Reports each service as serving as long as the store can write; without a record nothing may be answered.
@@ -373,6 +383,7 @@ async fn report(reporter: &HealthReporter, status: ServingStatus) {
         ApprovalServiceServer::<Approvals>::NAME,
         AuditServiceServer::<Records>::NAME,
         WatchServiceServer::<Watches>::NAME,
+        CatalogServiceServer::<Catalogs>::NAME,
     ] {
         reporter.set_service_status(service, status).await;
     }

@@ -16,7 +16,14 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore, watch};
 use tonic::Status;
 
-use crate::{Limits, access::NAME_BYTES_MAX, deciders::Deciders, hub::Hub, metrics};
+use crate::{
+    Limits,
+    access::NAME_BYTES_MAX,
+    catalog::{Facts, Syncing},
+    deciders::Deciders,
+    hub::Hub,
+    metrics,
+};
 
 /// Sessions kept at hand.
 const SESSIONS_KEPT: u64 = 50_000;
@@ -48,6 +55,10 @@ pub(crate) struct Pdp {
     pub(crate) logins: RwLock<()>,
     /// Held while a pending approval is looked for and, if there is none, made.
     pub(crate) asking: tokio::sync::Mutex<()>,
+    /// What is in force is made of; changed by whoever holds it.
+    pub(crate) facts: tokio::sync::Mutex<Facts>,
+    /// Asking the warehouse, when that is on.
+    pub(crate) syncing: Option<Syncing>,
     bundle: ArcSwap<Bundle>,
     sessions: moka::future::Cache<String, Arc<SessionRow>>,
     ended: moka::sync::Cache<String, ()>,
@@ -75,6 +86,8 @@ pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) keys: Keys,
     pub(crate) bundle: Bundle,
+    pub(crate) facts: Facts,
+    pub(crate) syncing: Option<Syncing>,
     pub(crate) revocations: Vec<Revocation>,
     pub(crate) deciders: Deciders,
     pub(crate) limits: Limits,
@@ -93,7 +106,19 @@ pub(crate) enum Work {
 
 impl Pdp {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { store, keys, bundle, revocations, deciders, limits, session_longest, plaintext, stopping } = parts;
+        let Parts {
+            store,
+            keys,
+            bundle,
+            facts,
+            syncing,
+            revocations,
+            deciders,
+            limits,
+            session_longest,
+            plaintext,
+            stopping,
+        } = parts;
         Self {
             store,
             keys,
@@ -106,6 +131,8 @@ impl Pdp {
             stopping,
             logins: RwLock::new(()),
             asking: tokio::sync::Mutex::new(()),
+            facts: tokio::sync::Mutex::new(facts),
+            syncing,
             bundle: ArcSwap::from_pointee(bundle),
             sessions: moka::future::Cache::builder().max_capacity(SESSIONS_KEPT).time_to_live(SESSION_KEPT).build(),
             ended: moka::sync::Cache::builder().time_to_live(ENDED_KEPT).build(),
@@ -133,8 +160,8 @@ impl Pdp {
     }
 
     /// Puts another bundle in force; answers the one before.
-    pub(crate) fn swap(&self, bundle: Bundle) -> Arc<Bundle> {
-        self.bundle.swap(Arc::new(bundle))
+    pub(crate) fn swap(&self, bundle: Arc<Bundle>) -> Arc<Bundle> {
+        self.bundle.swap(bundle)
     }
 
     pub(crate) async fn verify(&self, token: &str, now: Timestamp) -> Result<Verified, IdentityError> {

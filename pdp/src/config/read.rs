@@ -9,12 +9,13 @@ use std::{
 };
 
 use icegate_pdp_identity::{Algorithm, ClaimMapping, Issuer, LEEWAY_SECONDS_MAX};
+use icegate_pdp_model::ObjectName;
 use icegate_pdp_pip::{KeySource, KeysConfig};
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    AuditConfig, BundleConfig, Config, ConfigError, IssuerConfig, Limits, Listen, Transport, defaults,
+    AuditConfig, BundleConfig, CatalogConfig, Config, ConfigError, IssuerConfig, Limits, Listen, Transport, defaults,
     text::{Loose, Place},
 };
 
@@ -36,6 +37,7 @@ struct File {
     limits: LimitKeys,
     #[serde(default)]
     audit: AuditKeys,
+    catalog: Option<Spanned<CatalogKeys>>,
 }
 
 #[derive(Deserialize)]
@@ -126,6 +128,22 @@ struct AuditKeys {
     readers: Option<Spanned<usize>>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CatalogKeys {
+    sync: Spanned<String>,
+    databases: Option<Spanned<Vec<String>>>,
+    every: Option<Spanned<Loose>>,
+    full_every: Option<Spanned<Loose>>,
+    run_longest: Option<Spanned<Loose>>,
+    relations_max: Option<Spanned<usize>>,
+    lookup_timeout: Option<Spanned<Loose>>,
+    lookup_kept: Option<Spanned<Loose>>,
+    lookups_per_minute: Option<Spanned<usize>>,
+    #[serde(default)]
+    danger_without_tags: bool,
+}
+
 const BYTES: RangeInclusive<usize> = 1024..=64 * 1024 * 1024;
 const CALLS: RangeInclusive<usize> = 1..=100_000;
 const ENTRIES: RangeInclusive<usize> = 1..=1000;
@@ -173,7 +191,67 @@ pub(super) fn config(text: &str, path: &Path) -> Result<Config, ConfigError> {
             group_max: number(place, "audit.group_max", file.audit.group_max, GROUP, audit.group_max)?,
             readers: entries(place, "audit.readers", file.audit.readers, READERS, audit.readers)?,
         },
+        catalog: file.catalog.map(|keys| catalog(place, keys)).transpose()?.flatten(),
     })
+}
+
+fn catalog(place: Place<'_>, keys: Spanned<CatalogKeys>) -> Result<Option<CatalogConfig>, ConfigError> {
+    let span = keys.span();
+    let keys = keys.into_inner();
+    let on = match keys.sync.get_ref().as_str() {
+        "on" => true,
+        "off" => false,
+        other => {
+            let problem = format!("`catalog.sync` is `{other}`; write \"on\" or \"off\"");
+            return Err(place.error(&keys.sync.span(), problem));
+        }
+    };
+    let (span, names) = keys.databases.map_or((span, Vec::new()), |names| (names.span(), names.into_inner()));
+    let mut databases = Vec::with_capacity(names.len());
+    for name in names {
+        match name.parse::<ObjectName>().ok().as_ref().map(ObjectName::parts) {
+            Some([database]) if !databases.contains(database) => databases.push(database.clone()),
+            Some([_]) => {}
+            _ => {
+                let problem = format!("`catalog.databases` has `{name}`, which is not the name of a database");
+                return Err(place.error(&span, problem));
+            }
+        }
+    }
+    if on && databases.is_empty() {
+        return Err(place.error(&span, "`catalog.databases` must name at least one database"));
+    }
+    let usual = CatalogConfig::of_databases(databases);
+    let second = Duration::from_secs(1);
+    let config = CatalogConfig {
+        every: duration(place, "catalog.every", keys.every, (second..=HOUR * 24, usual.every))?,
+        full_every: duration(
+            place,
+            "catalog.full_every",
+            keys.full_every,
+            (second..=HOUR * 24 * 30, usual.full_every),
+        )?,
+        run_longest: duration(place, "catalog.run_longest", keys.run_longest, (second..=HOUR, usual.run_longest))?,
+        relations_max: number(place, "catalog.relations_max", keys.relations_max, 1..=1_000_000, usual.relations_max)?,
+        // A PEP waits five seconds for a decision by default.
+        lookup_timeout: duration(
+            place,
+            "catalog.lookup_timeout",
+            keys.lookup_timeout,
+            (Duration::ZERO..=Duration::from_secs(4), usual.lookup_timeout),
+        )?,
+        lookup_kept: duration(place, "catalog.lookup_kept", keys.lookup_kept, (second..=HOUR, usual.lookup_kept))?,
+        lookups_per_minute: entries(
+            place,
+            "catalog.lookups_per_minute",
+            keys.lookups_per_minute,
+            1..=10_000,
+            usual.lookups_per_minute,
+        )?,
+        danger_without_tags: keys.danger_without_tags,
+        databases: usual.databases,
+    };
+    Ok(on.then_some(config))
 }
 
 fn listen(place: Place<'_>, near: &Path, keys: Spanned<ListenKeys>) -> Result<Listen, ConfigError> {
