@@ -37,6 +37,17 @@ pub struct Config {
     pub limits: Limits,
     /// Where metrics and health are served; `None` is nowhere.
     pub metrics: Option<SocketAddr>,
+    /// The session that answers the PDP's questions about the warehouse's objects; `None` answers none.
+    pub catalog: Option<Catalog>,
+}
+
+/// The session that answers the PDP's questions.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Catalog {
+    /// Its role; `None` is `upstream.role`, and then the user's own.
+    pub role: Option<String>,
+    /// Its warehouse, likewise.
+    pub warehouse: Option<String>,
 }
 
 /// Where drivers connect.

@@ -31,7 +31,7 @@
 //! In the order a statement flows: [`config`], `listen` (sockets and bytes), `proxy` (which part answers which call),
 //! `session` (login, renewal, where a session stands), `statement` (one run from request to record), `ask` (the PDP, the
 //! decision cache, the watch), `refuse`, `hold` (waiting for a person), `forward` (Snowflake), `answer` (results by id,
-//! monitoring, aborts), `record` (outcomes and the journal), [`metrics`].
+//! monitoring, aborts), `record` (outcomes and the journal), `catalog` (the PDP's questions about the warehouse), [`metrics`].
 //!
 //! # Invariants
 //! - Nothing is sent to Snowflake for a client without an `ask::Permitted`, and only `ask` makes one, after the record of
@@ -41,6 +41,7 @@
 
 mod answer;
 mod ask;
+mod catalog;
 pub mod config;
 mod forward;
 mod hold;
@@ -155,6 +156,9 @@ async fn serve(config: Config, secrets: Secrets) -> Result<Running, StartError> 
         tokio::spawn(proxy.recorder.clone().deliver()),
         tokio::spawn(sweep(Arc::clone(&proxy))),
     ];
+    if let Some(config) = config.catalog.clone() {
+        background.push(tokio::spawn(catalog::keep(Arc::clone(&proxy), config)));
+    }
     let metrics_addr = match config.metrics {
         None => None,
         Some(addr) => {

@@ -46,6 +46,8 @@ pub const JOURNAL_ENTRIES: &str = "icegate_pep_journal_entries";
 pub const OUTCOMES: &str = "icegate_pep_outcomes_total";
 /// 1 while the watch stream of the PDP is heard.
 pub const WATCH_CONNECTED: &str = "icegate_pep_pdp_watch_connected";
+/// Questions of the PDP about the warehouse's objects, by `result` (`answered`, `failed`).
+pub const CATALOG_QUERIES: &str = "icegate_pep_catalog_queries_total";
 /// 1, with the `version` of the program.
 pub const BUILD_INFO: &str = "icegate_pep_build_info";
 
@@ -85,6 +87,7 @@ fn describe() {
     describe_gauge!(JOURNAL_ENTRIES, "records the PDP has not got yet");
     describe_counter!(OUTCOMES, "outcomes of statements by status");
     describe_gauge!(WATCH_CONNECTED, "1 while the PDP's watch stream is heard");
+    describe_counter!(CATALOG_QUERIES, "questions of the PDP about the warehouse's objects");
     describe_gauge!(BUILD_INFO, "1, with the version of the program");
     metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     metrics::gauge!(HELD).set(0.0);

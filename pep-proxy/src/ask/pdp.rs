@@ -11,12 +11,13 @@ use std::{
 };
 
 use icegate_proto::v1::{
-    AppendIntentRequest, AppendJournalRequest, AppendOutcomeRequest, Approval, CancelApprovalRequest,
-    CloseSessionRequest, DecideRequest, DecideResponse, GetSessionRequest, JournalEntry, OpenSessionRequest,
-    OpenSessionResponse, Session, WaitApprovalRequest, WatchRequest, WatchResponse,
+    AnswerCatalogQuestionRequest, AppendIntentRequest, AppendJournalRequest, AppendOutcomeRequest, Approval,
+    BeginCatalogQueryRequest, CancelApprovalRequest, CloseSessionRequest, DecideRequest, DecideResponse,
+    GetSessionRequest, JournalEntry, OpenSessionRequest, OpenSessionResponse, Session, TakeCatalogQuestionsRequest,
+    TakeCatalogQuestionsResponse, WaitApprovalRequest, WatchRequest, WatchResponse,
     approval_service_client::ApprovalServiceClient, audit_service_client::AuditServiceClient,
-    decision_service_client::DecisionServiceClient, session_service_client::SessionServiceClient,
-    watch_service_client::WatchServiceClient,
+    catalog_service_client::CatalogServiceClient, decision_service_client::DecisionServiceClient,
+    session_service_client::SessionServiceClient, watch_service_client::WatchServiceClient,
 };
 use tonic::{
     Code, Request, Response, Status, Streaming,
@@ -201,6 +202,32 @@ impl Pdp {
         let mut client = WatchServiceClient::new(self.channel.clone());
         let request = WatchRequest { pep_id: pep_id.to_owned(), instance_id: self.instance_id.as_ref().to_owned() };
         self.call("watch", self.timeout, client.watch(request)).await
+    }
+
+    /// Questions about the warehouse's objects, as long as the stream is open.
+    pub(crate) async fn take_catalog_questions(
+        &self,
+        pep_id: &str,
+    ) -> Result<Streaming<TakeCatalogQuestionsResponse>, PdpError> {
+        let mut client = CatalogServiceClient::new(self.channel.clone());
+        let request = TakeCatalogQuestionsRequest { pep_id: pep_id.to_owned() };
+        self.call("take_catalog_questions", self.timeout, client.take_catalog_questions(request)).await
+    }
+
+    /// Makes durable that this text is about to be sent; its decision id.
+    pub(crate) async fn begin_catalog_query(&self, question_id: &str, sql: &str) -> Result<String, PdpError> {
+        let mut client = CatalogServiceClient::new(self.channel.clone());
+        let request = BeginCatalogQueryRequest { question_id: question_id.to_owned(), sql: sql.to_owned() };
+        let begun = self.call("begin_catalog_query", self.timeout, client.begin_catalog_query(request)).await?;
+        if begun.decision_id.is_empty() {
+            return Err(malformed("no decision id in the answer"));
+        }
+        Ok(begun.decision_id)
+    }
+
+    pub(crate) async fn answer_catalog_question(&self, answer: AnswerCatalogQuestionRequest) -> Result<(), PdpError> {
+        let mut client = CatalogServiceClient::new(self.channel.clone()).max_encoding_message_size(usize::MAX);
+        self.call("answer_catalog_question", self.timeout, client.answer_catalog_question(answer)).await.map(drop)
     }
 
     async fn call<T>(

@@ -5,7 +5,9 @@ use std::{net::SocketAddr, ops::Range, path::PathBuf, time::Duration};
 use http::Uri;
 use serde::Deserialize;
 
-use super::{ClientTls, Config, Hold, Journal, Limits, Listen, Pdp, ServerTls, Tokens, Upstream, UpstreamAuth};
+use super::{
+    Catalog, ClientTls, Config, Hold, Journal, Limits, Listen, Pdp, ServerTls, Tokens, Upstream, UpstreamAuth,
+};
 
 /// A fault and how to find its line.
 pub(super) struct Fault {
@@ -69,6 +71,8 @@ struct RawConfig {
     limits: RawLimits,
     #[serde(default)]
     metrics: RawMetrics,
+    #[serde(default)]
+    catalog: RawCatalog,
 }
 
 #[derive(Deserialize)]
@@ -178,6 +182,23 @@ struct RawLimits {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
+struct RawCatalog {
+    #[serde(default)]
+    sync: Switch,
+    role: Option<String>,
+    warehouse: Option<String>,
+}
+
+#[derive(Deserialize, Default, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+enum Switch {
+    On,
+    #[default]
+    Off,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
 struct RawMetrics {
     addr: Option<String>,
 }
@@ -237,6 +258,10 @@ pub(super) fn parse(text: &str) -> Result<Config, Fault> {
             sessions_max: limits.sessions_max.unwrap_or(100_000),
         },
         metrics: raw.metrics.addr.map(|addr| socket_addr("metrics", &addr)).transpose()?,
+        catalog: match raw.catalog.sync {
+            Switch::On => Some(Catalog { role: raw.catalog.role, warehouse: raw.catalog.warehouse }),
+            Switch::Off => None,
+        },
     };
     related(&config)?;
     Ok(config)

@@ -143,7 +143,12 @@ struct Claims<'a> {
 
 /// Snowflake docs, "Key-pair authentication", read 2026-11: `<ACCOUNT>.<USER>.SHA256:<fingerprint>`, upper case, the
 /// account without its region.
-fn jwt(account: &str, user: &str, key: &jsonwebtoken::EncodingKey, fingerprint: &str) -> Result<Secret, Stop> {
+pub(crate) fn jwt(
+    account: &str,
+    user: &str,
+    key: &jsonwebtoken::EncodingKey,
+    fingerprint: &str,
+) -> Result<Secret, Stop> {
     let account = account.to_ascii_uppercase();
     let account = account.split('.').next().unwrap_or_default();
     let subject = format!("{account}.{}", user.to_ascii_uppercase());
