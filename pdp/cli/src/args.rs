@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::demo::DemoArgs;
+use crate::{catalog::dbt::MetaKey, demo::DemoArgs};
 
 const EXIT_CODES: &str = "Exit status:
   0   done, and everything that was checked holds
@@ -24,7 +24,7 @@ pub(crate) struct Cli {
 
 /// How commands that ask a PDP reach it, and as whom.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Connection (approvals, sessions, audit)")]
+#[command(next_help_heading = "Connection (approvals, sessions, audit, catalog)")]
 pub(crate) struct Connection {
     /// Where the PDP listens, as `host:port`
     #[arg(
@@ -68,6 +68,9 @@ pub(crate) enum Command {
     /// Check a policy bundle, and run its cases
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// What is known of the warehouse: import it, see what a sync read, print it
+    #[command(subcommand)]
+    Catalog(CatalogCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -279,6 +282,42 @@ pub(crate) enum PolicyCommand {
         #[arg(long)]
         require_coverage: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CatalogCommand {
+    /// Turn a dbt project's artefacts into a part of the catalog, without a server; what was not taken is told on standard
+    /// error
+    ImportDbt(ImportDbtArgs),
+    /// Show what the PDP read of the warehouse, what it could not read, and why
+    Status {
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the catalog in force as YAML
+    Export {
+        /// Only what was read of the warehouse, without what the bundle says
+        #[arg(long)]
+        warehouse_only: bool,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ImportDbtArgs {
+    /// `target/manifest.json`, as `dbt compile` writes it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) manifest: PathBuf,
+    /// `target/catalog.json`, as `dbt docs generate` writes it: all columns and their types
+    #[arg(long, value_name = "FILE")]
+    pub(crate) catalog: Option<PathBuf>,
+    /// Where to write the YAML, for example `policies/catalog/dbt.yaml`; without it, standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Key of `meta` whose values become tags, besides `tags=`, `pii` and `classification`: KEY gives `key.value`,
+    /// KEY=PREFIX gives `prefix.value`, and an empty prefix the value itself
+    #[arg(long, value_name = "KEY[=PREFIX]")]
+    pub(crate) meta_key: Vec<MetaKey>,
 }
 
 #[cfg(test)]

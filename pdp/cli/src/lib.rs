@@ -1,8 +1,9 @@
 //! What can a person ask icegate from a terminal?
 //!
 //! The commands of `icegate`, in two sorts. Some talk to a PDP as the person whose token they carry: approvals, sessions,
-//! the audit trail. The others need no server: what a statement is (`sql inspect`), what would be decided (`decide`),
-//! whether a policy bundle is sound and does what its cases say (`policy`). `demo` shows all of it on one machine.
+//! the audit trail, what is known of the warehouse (`catalog`). The others need no server: what a statement is (`sql
+//! inspect`), what would be decided (`decide`), whether a policy bundle is sound and does what its cases say (`policy`), a
+//! dbt project as a catalog (`catalog import-dbt`). `demo` shows all of it on one machine.
 //!
 //! ```
 //! use icegate_cli::policy_cases::{Report, run_dir};
@@ -19,6 +20,7 @@
 mod approvals;
 mod args;
 mod audit;
+mod catalog;
 mod connect;
 mod decide;
 pub mod demo;
@@ -105,6 +107,7 @@ async fn dispatch(command: Command, connection: &args::Connection, out: &mut dyn
         }
         Command::Decide(args) => decide::run(&args, &mut std::io::stdin().lock(), out, Look::of_stdout()),
         Command::Policy(command) => policy::run(&command, out),
+        Command::Catalog(command) => catalog::run(command, connection, out, &mut std::io::stderr()).await,
         // Handled by the caller: it has its own exit status.
         Command::Demo(_) => Ok(Exit::Ok),
     }
