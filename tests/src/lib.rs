@@ -1,5 +1,6 @@
 //! Everything that is tested across rooms: laws, tidiness, the access matrix, real drivers end to end.
 
+pub mod account;
 pub mod fuzz;
 pub mod generated;
 /// The starting policies, compiled.
