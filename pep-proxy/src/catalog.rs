@@ -19,10 +19,10 @@ use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
 use self::service::{Asked, ServiceSession};
-use crate::{metrics::CATALOG_QUERIES, proxy::Proxy, record::RunEnd};
+use crate::{ask::pdp::PdpError, metrics::CATALOG_QUERIES, proxy::Proxy, record::RunEnd};
 
 /// First and longest pause before the stream is opened again.
-const RECONNECT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+const RECONNECT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_mins(1));
 /// Having heard nothing for this long, the stream is opened again; the PDP is heard every ten seconds.
 const SILENCE_LONGEST: Duration = Duration::from_secs(30);
 /// Questions answered at one time.
@@ -49,6 +49,7 @@ pub(crate) async fn keep(proxy: Arc<Proxy>, config: crate::config::Catalog) {
                 }
                 debug!("stream of questions about the catalog ended");
             }
+            Err(PdpError::Void) => info!("the pdp asks nothing about the catalog: its `catalog.sync` is off"),
             Err(error) => warn!(%error, "no questions about the catalog taken"),
         }
         tokio::time::sleep(pause).await;

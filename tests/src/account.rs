@@ -157,7 +157,7 @@ fn answer(sql: &str, relations: &[Relation]) -> Option<Vec<Value>> {
             };
             one.columns.iter().enumerate().map(row).collect::<Vec<_>>()
         };
-        return Some(wanted.iter().filter(altered).flat_map(|one| columns(one)).collect());
+        return Some(wanted.iter().filter(altered).flat_map(columns).collect());
     }
     if sql.starts_with("SELECT v.TABLE_SCHEMA") {
         let views = wanted.iter().filter(altered).filter_map(|one| Some(json!(["PUBLIC", one.name, one.view?])));

@@ -34,9 +34,9 @@ pub(crate) async fn run(
             let asked = progress::wait("asking for the catalog's state", asked).await;
             let status = asked.map_err(|status| refused(&status))?.into_inner();
             if json {
-                writeln!(out, "{}", to_json(&status))?
+                writeln!(out, "{}", to_json(&status))?;
             } else {
-                show_status(&status, out)?
+                show_status(&status, out)?;
             }
             Ok(Exit::Ok)
         }

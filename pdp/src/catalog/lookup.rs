@@ -26,8 +26,8 @@ const GOES_ON: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(crate) struct Lookups {
-    /// Names looked up lately: each once, whoever asks.
-    kept: moka::future::Cache<RelationName, ()>,
+    /// Names looked up lately, and whether there was an answer: each once, whoever asks.
+    kept: moka::future::Cache<RelationName, bool>,
     /// How many each principal has asked for in this minute.
     asked: moka::sync::Cache<String, Arc<AtomicU32>>,
 }
@@ -84,29 +84,36 @@ impl Pdp {
         let Some(syncing) = self.syncing.as_ref() else { return };
         let pdp = Arc::clone(self);
         let wanted = name.clone();
-        let look = async move {
-            // A lookup that is lost brings nothing; the statement is refused.
-            let _ = tokio::spawn(async move { pdp.read_one(wanted).await }).await;
-        };
-        syncing.lookups.kept.get_with(name, look).await;
+        // A lookup that is lost brings nothing; the statement is refused.
+        let look = async move { tokio::spawn(async move { pdp.read_one(wanted).await }).await.unwrap_or(false) };
+        if !syncing.lookups.kept.get_with(name.clone(), look).await {
+            syncing.lookups.kept.invalidate(&name).await;
+        }
     }
 
-    async fn read_one(&self, name: RelationName) {
-        let Some(syncing) = self.syncing.as_ref() else { return };
+    /// Says whether the warehouse answered.
+    async fn read_one(&self, name: RelationName) -> bool {
+        let Some(syncing) = self.syncing.as_ref() else { return false };
         let mut reader = Reader::new(syncing, &name.database, "lookup", GOES_ON);
         let found = match reader.relation(&name, &syncing.config).await {
             Ok(found) => found,
             Err(why) => {
                 debug!(why = why.why(), "lookup without answer");
-                return metrics::catalog_lookup("failed");
+                metrics::catalog_lookup("failed");
+                return false;
             }
         };
-        let Some(relation) = found else { return metrics::catalog_lookup("absent") };
+        let Some(relation) = found else {
+            metrics::catalog_lookup("absent");
+            return true;
+        };
         metrics::catalog_lookup(if relation.unreadable.is_some() { "unreadable" } else { "found" });
         let reading = Reading { database: name.database.clone(), put: [(name, relation)].into(), ..Reading::default() };
         if let Err(status) = self.take_reading(reading).await {
             warn!(error = status.message(), "what was looked up is not in force");
+            return false;
         }
+        true
     }
 }
 

@@ -268,7 +268,9 @@ impl<'a> Reader<'a> {
                 ..CatalogQuestion::default()
             };
             let page = match self.syncing.link.ask(question, left).await {
-                Err(Unanswered::Failed(word)) if word == "chunked" && rows_max > PAGE_ROWS_MIN => {
+                Err(Unanswered::Failed(word))
+                    if matches!(word.as_str(), "chunked" | "too-large") && rows_max > PAGE_ROWS_MIN =>
+                {
                     rows_max = (rows_max / 4).max(PAGE_ROWS_MIN);
                     continue;
                 }

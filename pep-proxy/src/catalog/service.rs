@@ -92,8 +92,10 @@ async fn send(proxy: &Proxy, token: &Secret, decision_id: &str, sql: &str) -> Se
         }
     };
     loop {
-        let limits = Limits { reply_bytes_max: REPLY_BYTES_MAX, ..proxy.limits };
-        let Ok(parsed) = Reply::parse(&reply, &limits) else { return failed(RunStatus::Unknown, "format") };
+        if reply.len() > REPLY_BYTES_MAX {
+            return failed(RunStatus::Withheld, "too-large");
+        }
+        let Ok(parsed) = Reply::parse(&reply, &proxy.limits) else { return failed(RunStatus::Unknown, "format") };
         if parsed.session_loss().is_some() {
             return Sent::Ended;
         }

@@ -142,20 +142,20 @@ struct FoundColumn {
 pub(crate) fn import(manifest: &Value, found: Option<&Value>, meta_keys: &[MetaKey]) -> Result<Imported, String> {
     check_version(manifest)?;
     if let Some(found) = found
-        && (kind_and_version(found).is_none_or(|(kind, _)| kind != "catalog") || !found["nodes"].is_object())
+        && (kind_and_version(found).is_none_or(|(kind, _)| kind != "catalog") || !at(found, "nodes").is_object())
     {
         return Err("`--catalog` is no catalog.json of dbt; make it with `dbt docs generate`".into());
     }
     let mut import = Import { meta_keys, out: Imported::default() };
     for part in ["nodes", "sources"] {
-        let Some(nodes) = manifest[part].as_object() else {
+        let Some(nodes) = at(manifest, part).as_object() else {
             return Err(format!("`--manifest` has no `{part}`; make it anew with `dbt compile`"));
         };
-        let mut ids: Vec<&String> = nodes.keys().collect();
-        ids.sort();
-        for id in ids {
-            let found = found.map(|found| &found[part][id.as_str()]).filter(|found| !found.is_null());
-            if let Err(why) = import.node(&nodes[id.as_str()], found) {
+        let mut sorted: Vec<(&String, &Value)> = nodes.iter().collect();
+        sorted.sort_by_key(|(id, _)| *id);
+        for (id, node) in sorted {
+            let found = found.map(|found| at(at(found, part), id)).filter(|found| !found.is_null());
+            if let Err(why) = import.node(node, found) {
                 import.out.left.push((id.clone(), why));
             }
         }
@@ -175,10 +175,15 @@ fn check_version(manifest: &Value) -> Result<(), String> {
     }
 }
 
+/// What stands at a key; null when nothing does.
+fn at<'a>(value: &'a Value, key: &str) -> &'a Value {
+    value.get(key).unwrap_or(&Value::Null)
+}
+
 /// `manifest` and 12 of `https://schemas.getdbt.com/dbt/manifest/v12.json`.
 fn kind_and_version(artefact: &Value) -> Option<(&str, u32)> {
     let (rest, version) =
-        artefact["metadata"]["dbt_schema_version"].as_str()?.strip_suffix(".json")?.rsplit_once("/v")?;
+        at(at(artefact, "metadata"), "dbt_schema_version").as_str()?.strip_suffix(".json")?.rsplit_once("/v")?;
     let (_, kind) = rest.rsplit_once('/')?;
     Some((kind, version.parse().ok()?))
 }
@@ -190,7 +195,7 @@ struct Import<'a> {
 
 impl Import<'_> {
     fn node(&mut self, node: &Value, found: Option<&Value>) -> Result<(), String> {
-        let kind = node["resource_type"].as_str().unwrap_or_default();
+        let kind = at(node, "resource_type").as_str().unwrap_or_default();
         if !matches!(kind, "model" | "seed" | "snapshot" | "source") {
             return Ok(());
         }
@@ -276,8 +281,10 @@ impl Import<'_> {
             };
             let tags = self.tags(&[&column.tags, &column.config.tags], &[&column.meta, &column.config.meta], problems);
             let name = identifier(&column.name, column.quote == Some(true));
-            let nullable =
-                !column.constraints.iter().any(|one| one["type"] == "not_null" || one["type"] == "primary_key");
+            let nullable = !column
+                .constraints
+                .iter()
+                .any(|one| matches!(at(one, "type").as_str(), Some("not_null" | "primary_key")));
             said.insert(name, Said { position, data_type: column.data_type, nullable, tags });
         }
         said
@@ -305,7 +312,7 @@ impl Import<'_> {
             }
         }
         for (meta, wanted) in metas.iter().flat_map(|meta| self.meta_keys.iter().map(move |wanted| (meta, wanted))) {
-            match &meta[wanted.key.as_str()] {
+            match at(meta, &wanted.key) {
                 Value::Bool(false) => {}
                 // A key that is simply true is a tag by itself.
                 Value::Bool(true) if !wanted.prefix.is_empty() => put("", &wanted.prefix, problems),
