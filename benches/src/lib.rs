@@ -22,6 +22,7 @@ pub fn analyst() -> Principal {
         subject: "ana".into(),
         groups: ["employees", "analysts"].map(String::from).into(),
         agent: None,
+        attributes: std::collections::BTreeMap::new(),
     }
 }
 
@@ -92,6 +93,7 @@ pub fn grown(mut catalog: Catalog, extra: usize) -> Catalog {
             definition: None,
             tags: BTreeSet::new(),
             columns: (0..8).map(column).collect(),
+            row_attributes: Default::default(),
         };
         // Numbered names cannot be taken yet.
         let _ =

@@ -426,6 +426,7 @@ fn nobody(session_id: &str) -> SessionRow {
             subject: String::new(),
             groups: BTreeSet::new(),
             agent: None,
+            attributes: std::collections::BTreeMap::new(),
         },
         state: SessionState::Expired,
         client: Client::default(),

@@ -324,6 +324,7 @@ fn said(run: &v1::JournaledIntent) -> Principal {
         subject: String::new(),
         groups: std::collections::BTreeSet::new(),
         agent: agent.map(|id| Agent { id: id.clone(), assurance: Assurance::Declared }),
+        attributes: std::collections::BTreeMap::new(),
     }
 }
 

@@ -439,6 +439,7 @@ mod tests {
             subject: "1".into(),
             groups: [].into(),
             agent: None,
+            attributes: std::collections::BTreeMap::new(),
         };
         for (login_name, wanted) in [
             ("", true),

@@ -8,7 +8,7 @@ use std::{
 use arc_swap::ArcSwap;
 use icegate_pdp_audit::DecisionEvent;
 use icegate_pdp_identity::{IdentityError, Verified};
-use icegate_pdp_model::{Principal, Timestamp, with_causes};
+use icegate_pdp_model::{Attribute, Principal, Timestamp, with_causes};
 use icegate_pdp_pip::Keys;
 use icegate_pdp_policy::Bundle;
 use icegate_pdp_store::{Appended, Change, Revocation, SessionRow, SessionState, Store, StoreError};
@@ -303,7 +303,7 @@ pub(crate) fn named<'a>(what: &str, name: &'a str) -> Result<&'a str, Status> {
     Ok(name)
 }
 
-/// Equal for equal principals: identity, groups and agent, each written with its length.
+/// Equal for equal principals: identity, groups, agent and attributes, each written with its length.
 pub(crate) fn principal_digest(principal: &Principal) -> String {
     let mut hasher = Sha256::new();
     let mut field = |text: &str| {
@@ -321,8 +321,27 @@ pub(crate) fn principal_digest(principal: &Principal) -> String {
             field(agent.assurance.as_str());
         }
     }
+    field(&principal.groups.len().to_string());
     for group in &principal.groups {
         field(group);
+    }
+    for (name, value) in &principal.attributes {
+        field(name);
+        match value {
+            Attribute::Bool(value) => field(if *value { "true" } else { "false" }),
+            Attribute::Long(value) => {
+                field("long");
+                field(&value.to_string());
+            }
+            Attribute::Text(text) => {
+                field("text");
+                field(text);
+            }
+            Attribute::Texts(texts) => {
+                field(&texts.len().to_string());
+                texts.iter().for_each(|text| field(text));
+            }
+        }
     }
     hex(hasher.finalize().into())
 }
@@ -343,7 +362,7 @@ pub(crate) fn new_id() -> String {
 
 #[cfg(test)]
 mod tests {
-    use icegate_pdp_model::{Agent, Assurance, Principal};
+    use icegate_pdp_model::{Agent, Assurance, Attribute, Principal};
 
     use super::principal_digest;
 
@@ -355,6 +374,7 @@ mod tests {
             subject: "ana".into(),
             groups: ["a".to_owned(), "b".to_owned()].into(),
             agent: None,
+            attributes: std::collections::BTreeMap::new(),
         };
         let agent = |assurance| Some(Agent { id: "copilot".into(), assurance });
         let others = [
@@ -367,8 +387,16 @@ mod tests {
         ];
         let mut digests: Vec<String> = others.iter().chain([&ana]).map(principal_digest).collect();
         assert_eq!(principal_digest(&ana.clone()), principal_digest(&ana));
+        let attributed = [
+            ("region", Attribute::Text("EU".into())),
+            ("region", Attribute::Text("US".into())),
+            ("regions", Attribute::Texts(["EU".to_owned()].into())),
+        ];
+        digests.extend(attributed.map(|(name, value)| {
+            principal_digest(&Principal { attributes: [(name.to_owned(), value)].into(), ..ana.clone() })
+        }));
         digests.sort();
         digests.dedup();
-        assert_eq!(digests.len(), 7);
+        assert_eq!(digests.len(), 10);
     }
 }

@@ -162,6 +162,7 @@ fn principal((name, groups, agent): &(&str, &[&str], Option<&str>)) -> Principal
         subject: (*name).to_owned(),
         groups: groups.iter().map(|group| (*group).to_owned()).collect(),
         agent: agent.map(|id| Agent { id: id.to_owned(), assurance: Assurance::Attested }),
+        attributes: std::collections::BTreeMap::new(),
     }
 }
 

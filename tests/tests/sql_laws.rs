@@ -117,6 +117,7 @@ fn a_view_is_what_its_text_is() {
                 definition: Some(text),
                 tags: BTreeSet::new(),
                 columns: columns.collect(),
+                row_attributes: Default::default(),
             };
             catalog.insert(RelationName::new("SHOP", "MAIN", name), view).unwrap();
         }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use icegate_pdp_decision::{Question, decide};
-use icegate_pdp_model::{Decision, MaskedColumn, Outcome, Principal, Reason};
+use icegate_pdp_model::{Decision, ExplainedColumn, FilteredRelation, MaskedColumn, Outcome, Principal, Reason};
 use icegate_pdp_pip::BundleDir;
 use icegate_pdp_policy::{Bundle, BundleSource, SourceFile};
 use serde::Serialize;
@@ -85,6 +85,10 @@ struct Decided {
     /// What would be sent; null when nothing would.
     sql: Option<String>,
     masks: Vec<MaskedColumn>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    row_filters: Vec<FilteredRelation>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    columns: Vec<ExplainedColumn>,
     policies: BTreeSet<String>,
     reasons: Vec<Reason>,
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
@@ -100,6 +104,8 @@ impl Decided {
             outcome: decision.outcome,
             sql: decision.sql,
             masks: decision.masks,
+            row_filters: decision.row_filters,
+            columns: decision.columns,
             policies: decision.policies,
             reasons: decision.reasons,
             approval_groups: decision.approval_groups,
@@ -114,6 +120,8 @@ impl Decided {
             outcome: Outcome::Deny,
             sql: None,
             masks: Vec::new(),
+            row_filters: Vec::new(),
+            columns: Vec::new(),
             policies: BTreeSet::new(),
             reasons: Vec::new(),
             approval_groups: BTreeSet::new(),

@@ -233,6 +233,8 @@ fn own_query(
         disclosed: BTreeSet::new(),
         disclosed_opaque: false,
         masks: Vec::new(),
+        row_filters: Vec::new(),
+        columns: Vec::new(),
         outcome: Outcome::Allow,
         reasons: Vec::new(),
         policies: BTreeSet::new(),

@@ -17,6 +17,7 @@
 //!
 //! let person = |id: &str| Principal {
 //!     id: format!("corp/{id}"), issuer: "https://id.corp".into(), subject: id.into(), groups: [].into(), agent: None,
+//!     attributes: std::collections::BTreeMap::new(),
 //! };
 //! let stewards = ["stewards".to_owned()].into();
 //! let approval = Approval::request(NewApproval {

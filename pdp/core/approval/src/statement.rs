@@ -70,6 +70,7 @@ mod tests {
             subject: "ana".into(),
             groups: BTreeSet::new(),
             agent: None,
+            attributes: std::collections::BTreeMap::new(),
         }
     }
 

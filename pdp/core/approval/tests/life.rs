@@ -21,6 +21,7 @@ fn person(name: &str) -> Principal {
         subject: name.into(),
         groups: BTreeSet::new(),
         agent: None,
+        attributes: std::collections::BTreeMap::new(),
     }
 }
 

@@ -1,7 +1,8 @@
 use std::collections::BTreeSet;
 
 use icegate_pdp_model::{
-    Decision, Effect, Kind, Level, ObjectKind, Outcome, Principal, Reason, SessionContext, StatementAnalysis, Timestamp,
+    Decision, Effect, ExplainedColumn, Kind, Level, MaskedColumn, ObjectKind, Outcome, Principal, Reason,
+    SessionContext, StatementAnalysis, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,12 @@ pub struct DecisionEvent {
     pub disclosed_opaque: bool,
     /// Columns masked at their source.
     pub masks: Vec<MaskNote>,
+    /// Relations of which only some rows were read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub row_filters: Vec<RowFilterNote>,
+    /// What became of each output column. Empty when nothing may run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<ColumnNote>,
     /// What was decided.
     pub outcome: Outcome,
     /// Why.
@@ -105,6 +112,41 @@ pub struct MaskNote {
     pub mask: String,
     /// The policy that asked for it.
     pub policy: String,
+}
+
+/// One relation whose rows were filtered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RowFilterNote {
+    /// The relation.
+    pub relation: String,
+    /// The condition as SQL.
+    pub condition: String,
+    /// The policies behind it.
+    pub policies: BTreeSet<String>,
+}
+
+/// One output column.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ColumnNote {
+    /// The statement, from 1.
+    pub statement: u32,
+    /// Position in its result, from 1.
+    pub ordinal: u32,
+    /// Its name.
+    pub name: String,
+    /// Columns whose values can appear in it.
+    pub sources: BTreeSet<String>,
+    /// Of those, the masked ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub masks: Vec<MaskNote>,
+    /// Masked columns that only decided which rows or branch it came from.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub decided_by_masked: BTreeSet<String>,
+    /// Its sources could not be told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub opaque: bool,
 }
 
 /// Everything about a request that is not in its decision.
@@ -194,15 +236,17 @@ impl DecisionEvent {
             statements: decision.statements.iter().map(StatementNote::from).collect(),
             disclosed: outputs().flat_map(|output| &output.sources).map(ToString::to_string).collect(),
             disclosed_opaque: outputs().any(|output| output.opaque),
-            masks: decision
-                .masks
+            masks: decision.masks.iter().map(MaskNote::from).collect(),
+            row_filters: decision
+                .row_filters
                 .iter()
-                .map(|masked| MaskNote {
-                    column: masked.column.to_string(),
-                    mask: masked.mask.to_string(),
-                    policy: masked.policy.clone(),
+                .map(|filter| RowFilterNote {
+                    relation: filter.relation.to_string(),
+                    condition: filter.condition.clone(),
+                    policies: filter.policies.clone(),
                 })
                 .collect(),
+            columns: decision.columns.iter().filter(|_| runs).map(ColumnNote::from).collect(),
             outcome: decision.outcome,
             reasons: decision.reasons.clone(),
             policies: decision.policies.clone(),
@@ -251,6 +295,8 @@ impl DecisionEvent {
             disclosed: under.map(|under| under.disclosed.clone()).unwrap_or_default(),
             disclosed_opaque: under.is_none_or(|under| under.disclosed_opaque),
             masks: under.map(|under| under.masks.clone()).unwrap_or_default(),
+            row_filters: under.map(|under| under.row_filters.clone()).unwrap_or_default(),
+            columns: under.map(|under| under.columns.clone()).unwrap_or_default(),
             outcome: if changed { Outcome::Mask } else { Outcome::Allow },
             reasons: under.map(|under| under.reasons.clone()).unwrap_or_default(),
             policies: under.map(|under| under.policies.clone()).unwrap_or_default(),
@@ -267,6 +313,26 @@ impl DecisionEvent {
         match self.outcome {
             Outcome::Allow | Outcome::Mask => true,
             Outcome::Deny | Outcome::NeedsApproval => false,
+        }
+    }
+}
+
+impl From<&MaskedColumn> for MaskNote {
+    fn from(masked: &MaskedColumn) -> Self {
+        Self { column: masked.column.to_string(), mask: masked.mask.to_string(), policy: masked.policy.clone() }
+    }
+}
+
+impl From<&ExplainedColumn> for ColumnNote {
+    fn from(column: &ExplainedColumn) -> Self {
+        Self {
+            statement: column.statement,
+            ordinal: column.ordinal,
+            name: column.name.clone(),
+            sources: column.sources.iter().map(ToString::to_string).collect(),
+            masks: column.masks.iter().map(MaskNote::from).collect(),
+            decided_by_masked: column.decided_by_masked.iter().map(ToString::to_string).collect(),
+            opaque: column.opaque,
         }
     }
 }

@@ -24,6 +24,8 @@ mod event;
 mod record;
 
 pub use chain::{ChainBreak, GENESIS, Hash, Verifier, chain};
-pub use decision::{Asking, DecisionEvent, JournaledRun, MaskNote, ObjectNote, StatementNote};
+pub use decision::{
+    Asking, ColumnNote, DecisionEvent, JournaledRun, MaskNote, ObjectNote, RowFilterNote, StatementNote,
+};
 pub use event::{Client, Event, OutcomeEvent, RunStatus, SessionEnd, Who, sha256_hex};
 pub use record::{FORMAT_VERSION, Record, RecordError};

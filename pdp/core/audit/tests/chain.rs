@@ -15,6 +15,7 @@ fn ana() -> Principal {
         subject: "ana".into(),
         groups: ["analysts".to_owned()].into(),
         agent: None,
+        attributes: std::collections::BTreeMap::new(),
     }
 }
 

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use icegate_pdp_audit::{Asking, Client, DecisionEvent, Event, JournaledRun, MaskNote, ObjectNote, Record, sha256_hex};
 use icegate_pdp_model::{
-    Code, ColumnName, Decision, Effect, Facts, Kind, Level, Mask, MaskedColumn, ObjectAccess, ObjectKind, ObjectName,
-    Outcome, OutputColumn, Principal, Reason, RelationName, SessionContext, StatementAnalysis, Timestamp,
-    Transformation, Verb,
+    Code, ColumnName, Decision, Effect, ExplainedColumn, Facts, FilteredRelation, Kind, Level, Mask, MaskedColumn,
+    ObjectAccess, ObjectKind, ObjectName, Outcome, OutputColumn, Principal, Reason, RelationName, SessionContext,
+    StatementAnalysis, Timestamp, Transformation, Verb,
 };
 
 const SQL: &str = "select email, count(*) from customers where id > 5 group by 1";
@@ -19,6 +19,7 @@ fn principal() -> Principal {
         subject: "ana".into(),
         groups: BTreeSet::new(),
         agent: None,
+        attributes: std::collections::BTreeMap::new(),
     }
 }
 
@@ -46,6 +47,7 @@ fn statement() -> StatementAnalysis {
             effect: Effect::Read,
         }],
         columns_read: [column("EMAIL"), column("ID")].into(),
+        rows_met: BTreeSet::new(),
         projection: vec![output(1, &["EMAIL"]), output(2, &[])],
         exports: vec![],
         unresolved: vec![],
@@ -61,6 +63,20 @@ fn masked() -> Decision {
         sql: Some("select '***'".into()),
         reasons: vec![Reason::of_policy(Code::PolicyMask, "pii", "Masked.")],
         masks: vec![MaskedColumn { column: column("EMAIL"), mask: Mask::Email, policy: "pii".into() }],
+        row_filters: vec![FilteredRelation {
+            relation: "SALES.PUBLIC.CUSTOMERS".parse().unwrap(),
+            condition: "FALSE".into(),
+            policies: ["rows".to_owned()].into(),
+        }],
+        columns: vec![ExplainedColumn {
+            statement: 1,
+            ordinal: 1,
+            name: "EMAIL".into(),
+            sources: [column("EMAIL")].into(),
+            masks: vec![MaskedColumn { column: column("EMAIL"), mask: Mask::Email, policy: "pii".into() }],
+            decided_by_masked: BTreeSet::new(),
+            opaque: false,
+        }],
         approval_groups: BTreeSet::new(),
         policies: ["pii".to_owned()].into(),
         statements: vec![statement()],
@@ -97,6 +113,8 @@ fn a_masked_read_says_what_is_disclosed_and_how() {
         event.masks,
         [MaskNote { column: "SALES.PUBLIC.CUSTOMERS.EMAIL".into(), mask: "email".into(), policy: "pii".into() }]
     );
+    assert_eq!(event.row_filters[0].relation, "SALES.PUBLIC.CUSTOMERS");
+    assert_eq!((event.columns[0].name.as_str(), &event.columns[0].masks), ("EMAIL", &event.masks));
     assert_eq!(
         event.statements[0].objects,
         [ObjectNote { kind: ObjectKind::Table, name: "SALES.PUBLIC.CUSTOMERS".into(), effect: Effect::Read }]

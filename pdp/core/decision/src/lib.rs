@@ -25,9 +25,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use icegate_pdp_model::{Code, ColumnName, Decision, Mask, Outcome, Principal, Reason, SessionContext};
+use icegate_pdp_model::{
+    Code, ColumnName, Decision, ExplainedColumn, Mask, MaskedColumn, Outcome, Principal, Reason, SessionContext,
+    StatementAnalysis,
+};
 use icegate_pdp_policy::{Asked, Bundle, Verdict};
-use icegate_pdp_sql::{Analyzed, Limits, analyze};
+use icegate_pdp_sql::{Analyzed, Limits, Rewriting, Unmaskable, analyze};
 
 /// What one request asks, by whom, and where.
 #[derive(Debug, Clone, Copy)]
@@ -70,24 +73,72 @@ pub fn decide(question: &Question<'_>, bundle: &Bundle) -> Decision {
 
 /// Turns the verdict into what the PEP must do: for an allow, the text to send.
 fn oblige(analyzed: Analyzed<'_>, verdict: Verdict, hash_salt: &str) -> Decision {
-    let Verdict { outcome, reasons, masks, approval_groups, policies } = verdict;
+    let Verdict { mut outcome, mut reasons, masks, row_filters, approval_groups, mut policies } = verdict;
     // A request that could not run once approved is refused now, not after somebody has been asked to approve it.
     let sql = match outcome {
         Outcome::Deny => None,
         Outcome::NeedsApproval | Outcome::Mask | Outcome::Allow => {
             let by_column: BTreeMap<ColumnName, Mask> =
                 masks.iter().map(|masked| (masked.column.clone(), masked.mask.clone())).collect();
-            match analyzed.rewrite(&by_column, hash_salt) {
-                Ok(sql) => Some(sql),
+            match analyzed.rewrite_by(&Rewriting { masks: &by_column, row_filters: &row_filters, hash_salt }) {
+                Ok(rewritten) => Some(rewritten),
                 Err(unmaskable) => {
-                    let reason = Reason::new(Code::MaskImpossible, sentence(&unmaskable.to_string()));
+                    let code = match unmaskable {
+                        Unmaskable::Rows { .. } => Code::RowsImpossible,
+                        _ => Code::MaskImpossible,
+                    };
+                    let reason = Reason::new(code, sentence(&unmaskable.to_string()));
                     return Decision { statements: analyzed.statements, policies, ..Decision::deny(reason) };
                 }
             }
         }
     };
+    let (sql, row_filters) = sql.map_or_else(Default::default, |it| (Some(it.sql), it.row_filters));
+    if !row_filters.is_empty() && matches!(outcome, Outcome::Allow | Outcome::Mask) {
+        outcome = Outcome::Mask;
+        for filter in &row_filters {
+            policies.extend(filter.policies.iter().cloned());
+            reasons.push(Reason {
+                code: Code::PolicyRows,
+                policy: filter.policies.first().cloned(),
+                message: format!(
+                    "Only some rows of `{}` are for you; ask the owners of the policies if you need the others.",
+                    filter.relation
+                ),
+            });
+        }
+    }
     let sql = sql.filter(|_| outcome != Outcome::NeedsApproval);
-    Decision { outcome, sql, reasons, masks, approval_groups, policies, statements: analyzed.statements }
+    let columns = if sql.is_some() { explained(&analyzed.statements, &masks) } else { Vec::new() };
+    Decision {
+        outcome,
+        sql,
+        reasons,
+        masks,
+        row_filters,
+        columns,
+        approval_groups,
+        policies,
+        statements: analyzed.statements,
+    }
+}
+
+/// What became of each output column.
+fn explained(statements: &[StatementAnalysis], masks: &[MaskedColumn]) -> Vec<ExplainedColumn> {
+    let masked = |column: &ColumnName| masks.iter().find(|masked| masked.column == *column);
+    let mut columns = Vec::new();
+    for (statement, number) in statements.iter().zip(1..) {
+        columns.extend(statement.projection.iter().map(|output| ExplainedColumn {
+            statement: number,
+            ordinal: output.ordinal,
+            name: output.name.clone(),
+            sources: output.sources.clone(),
+            masks: output.sources.iter().filter_map(masked).cloned().collect(),
+            decided_by_masked: output.control.iter().filter(|column| masked(column).is_some()).cloned().collect(),
+            opaque: output.opaque,
+        }));
+    }
+    columns
 }
 
 fn wrong_count(announced: u32, found: usize) -> Option<Reason> {

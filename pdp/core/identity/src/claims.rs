@@ -1,6 +1,6 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use icegate_pdp_model::{Agent, Assurance, Principal};
+use icegate_pdp_model::{Agent, Assurance, Attribute, Principal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -27,6 +27,9 @@ pub struct ClaimMapping {
     pub agent: Option<String>,
     /// OAuth clients that are agents: a token whose `azp` or `client_id` is one of these is that agent's.
     pub agent_clients: BTreeSet<String>,
+    /// Claims that policies may ask for: the attribute's name in Cedar and the claim. `principal_attributes` of the
+    /// bundle's settings gives each its type.
+    pub attributes: BTreeMap<String, String>,
 }
 
 impl Default for ClaimMapping {
@@ -37,6 +40,7 @@ impl Default for ClaimMapping {
             groups_required: false,
             agent: Some("act.sub".into()),
             agent_clients: BTreeSet::new(),
+            attributes: BTreeMap::new(),
         }
     }
 }
@@ -59,6 +63,7 @@ pub(crate) fn principal(claims: &Map<String, Value>, issuer: &Issuer) -> Result<
         subject,
         groups: groups(claims, mapping)?,
         agent: agent(claims, mapping)?,
+        attributes: attributes(claims, mapping)?,
     })
 }
 
@@ -109,6 +114,30 @@ fn agent(claims: &Map<String, Value>, mapping: &ClaimMapping) -> Result<Option<A
         }
     }
     Ok(None)
+}
+
+/// A claim that is not there is an attribute the principal has not: a policy that needs it lets nothing through.
+fn attributes(
+    claims: &Map<String, Value>,
+    mapping: &ClaimMapping,
+) -> Result<BTreeMap<String, Attribute>, IdentityError> {
+    let mut attributes = BTreeMap::new();
+    for (attribute, path) in &mapping.attributes {
+        let Some(value) = find(claims, path) else { continue };
+        let invalid = || IdentityError::ClaimInvalid(path.clone());
+        let value = match value {
+            Value::Bool(value) => Attribute::Bool(*value),
+            Value::Number(number) => Attribute::Long(number.as_i64().ok_or_else(invalid)?),
+            Value::String(_) => Attribute::Text(name(value).ok_or_else(invalid)?),
+            Value::Array(many) if many.len() <= GROUPS_MAX => {
+                let names = many.iter().map(|one| name(one).ok_or_else(invalid));
+                Attribute::Texts(names.collect::<Result<_, _>>()?)
+            }
+            Value::Array(_) | Value::Object(_) | Value::Null => return Err(invalid()),
+        };
+        attributes.insert(attribute.clone(), value);
+    }
+    Ok(attributes)
 }
 
 fn required_name(claims: &Map<String, Value>, path: &str) -> Result<String, IdentityError> {

@@ -36,6 +36,9 @@ const ENTRIES_MAX: usize = 1_000_000;
 ///         columns:
 ///           id: { type: NUMBER, nullable: false }
 ///           email: { type: VARCHAR, tags: [pii.email] }
+///       orders:
+///         rows: { region: sold_in }      # attribute of its rows in Cedar: column
+///         columns: { id: { type: NUMBER }, sold_in: { type: VARCHAR } }
 ///       big_spenders:
 ///         view: SELECT id, email FROM sales.public.customers
 ///         columns: { id: { type: NUMBER }, email: { type: VARCHAR, tags: [pii.email] } }
@@ -70,6 +73,8 @@ pub struct CatalogRelation {
     pub tags: BTreeSet<String>,
     /// Columns in their order. Names are folded and unique.
     pub columns: Vec<CatalogColumn>,
+    /// What policies may ask of a row: the attribute's name in Cedar and the column that holds it.
+    pub row_attributes: BTreeMap<String, String>,
 }
 
 impl CatalogRelation {
@@ -77,7 +82,85 @@ impl CatalogRelation {
     pub fn column(&self, name: &str) -> Option<&CatalogColumn> {
         self.columns.iter().find(|column| column.name == name)
     }
+
+    /// The column and type of a row attribute.
+    pub fn row_attribute(&self, name: &str) -> Option<(&str, AttributeType)> {
+        let column = self.row_attributes.get(name)?;
+        Some((column, AttributeType::of_column(&self.column(column)?.data_type)?))
+    }
 }
+
+/// The type of an attribute in Cedar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum AttributeType {
+    /// `Bool`
+    Bool,
+    /// `Long`
+    Long,
+    /// `decimal`: a number of at most four digits after the point. For rows only.
+    #[serde(skip)]
+    Decimal,
+    /// `datetime`: a date, or a time without a zone. For rows only.
+    #[serde(skip)]
+    Datetime,
+    /// `String`
+    String,
+    /// `Set<String>`. For principals only.
+    #[serde(rename = "Set<String>")]
+    Strings,
+}
+
+impl AttributeType {
+    /// The word in a Cedar schema.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bool => "Bool",
+            Self::Long => "Long",
+            Self::Decimal => "decimal",
+            Self::Datetime => "datetime",
+            Self::String => "String",
+            Self::Strings => "Set<String>",
+        }
+    }
+
+    /// The type that holds a column's values; `None` for types no row attribute can have.
+    pub fn of_column(data_type: &str) -> Option<Self> {
+        let (base, parameters) = match data_type.split_once('(') {
+            None => (data_type.trim(), None),
+            Some((base, rest)) => (base.trim(), Some(rest.split_once(')')?)),
+        };
+        // `VARCHAR(5) COLLATE 'en-ci'` does not compare as Cedar does.
+        if parameters.is_some_and(|(_, rest)| !rest.trim().is_empty()) {
+            return None;
+        }
+        let mut digits = parameters.into_iter().flat_map(|(inner, _)| inner.split(',').map(|text| text.trim().parse()));
+        match base {
+            "VARCHAR" | "STRING" | "TEXT" | "CHAR" | "CHARACTER" | "NVARCHAR" | "NCHAR" => Some(Self::String),
+            "BOOLEAN" => Some(Self::Bool),
+            "INT" | "INTEGER" | "BIGINT" | "SMALLINT" | "TINYINT" | "BYTEINT" => Some(Self::Long),
+            "NUMBER" | "DECIMAL" | "NUMERIC" => match digits.nth(1) {
+                None | Some(Ok(0_u8)) => Some(Self::Long),
+                Some(Ok(1..=4)) => Some(Self::Decimal),
+                Some(_) => None,
+            },
+            "DATE" | "DATETIME" | "TIMESTAMP_NTZ" | "TIMESTAMPNTZ" => Some(Self::Datetime),
+            _ => None,
+        }
+    }
+
+    /// Whether a name can be an attribute's.
+    pub fn is_name(name: &str) -> bool {
+        let reserved = ["true", "false", "if", "then", "else", "in", "is", "like", "has"];
+        !name.is_empty()
+            && name.len() <= ATTRIBUTE_BYTES_MAX
+            && name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+            && !reserved.contains(&name)
+    }
+}
+
+/// Longest name of an attribute.
+const ATTRIBUTE_BYTES_MAX: usize = 60;
 
 /// Table or view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +224,16 @@ pub enum CatalogError {
         /// What it should be.
         wanted: &'static str,
     },
+    /// A row attribute that policies could not ask for.
+    #[error("{place}: row attribute `{attribute}` {why}")]
+    Attribute {
+        /// The relation.
+        place: String,
+        /// The attribute as written.
+        attribute: String,
+        /// What is wrong, and what to do.
+        why: String,
+    },
 }
 
 impl Catalog {
@@ -167,6 +260,32 @@ impl Catalog {
     /// What the user-defined function of this full name does; `None` when it is not catalogued.
     pub fn function(&self, name: &ObjectName) -> Option<Nature> {
         self.functions.get(name).copied()
+    }
+
+    /// Every row attribute and its type.
+    ///
+    /// # Errors
+    ///
+    /// When two relations give one name different types: policies speak of rows of any relation.
+    pub fn row_attributes(&self) -> Result<BTreeMap<&str, AttributeType>, CatalogError> {
+        let mut all: BTreeMap<&str, (AttributeType, &RelationName)> = BTreeMap::new();
+        let mut relations: Vec<_> = self.relations.iter().collect();
+        relations.sort_by_key(|(name, _)| *name);
+        for (name, relation) in relations {
+            for attribute in relation.row_attributes.keys() {
+                let Some((_, kind)) = relation.row_attribute(attribute) else { continue };
+                let (known, place) = *all.entry(attribute).or_insert((kind, name));
+                if known != kind {
+                    let why = format!(
+                        "is a {} here and a {} in {place}; give one of them another name",
+                        kind.as_str(),
+                        known.as_str()
+                    );
+                    return Err(CatalogError::Attribute { place: name.to_string(), attribute: attribute.clone(), why });
+                }
+            }
+        }
+        Ok(all.into_iter().map(|(attribute, (kind, _))| (attribute, kind)).collect())
     }
 
     /// What the procedure of this full name does; `None` when it is not catalogued. One listed under `functions` counts.

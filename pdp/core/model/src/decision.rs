@@ -2,7 +2,7 @@ use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ColumnName, Mask, SessionChange, StatementAnalysis};
+use crate::{ColumnName, FilteredRelation, Mask, SessionChange, StatementAnalysis};
 
 /// The answer to one request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +15,12 @@ pub struct Decision {
     pub reasons: Vec<Reason>,
     /// Columns masked at their source.
     pub masks: Vec<MaskedColumn>,
+    /// Relations of which only some rows are read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub row_filters: Vec<FilteredRelation>,
+    /// What became of each output column, statement by statement. Empty when nothing may run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<ExplainedColumn>,
     /// Groups that have to approve. Empty unless [`Outcome::NeedsApproval`].
     pub approval_groups: BTreeSet<String>,
     /// Every policy that determined the outcome.
@@ -32,6 +38,8 @@ impl Decision {
             policies: reason.policy.clone().into_iter().collect(),
             reasons: vec![reason],
             masks: Vec::new(),
+            row_filters: Vec::new(),
+            columns: Vec::new(),
             approval_groups: BTreeSet::new(),
             statements: Vec::new(),
         }
@@ -86,6 +94,29 @@ pub struct MaskedColumn {
     pub policy: String,
 }
 
+/// One output column, and which masks its values went through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainedColumn {
+    /// The statement, from 1.
+    pub statement: u32,
+    /// Position in its result, from 1.
+    pub ordinal: u32,
+    /// Name as Snowflake would label it.
+    pub name: String,
+    /// Columns whose values can appear in it.
+    pub sources: BTreeSet<ColumnName>,
+    /// Of those, the masked ones: by which mask and which policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub masks: Vec<MaskedColumn>,
+    /// Masked columns that only decided which rows or branch it came from: their masks' values did.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub decided_by_masked: BTreeSet<ColumnName>,
+    /// Its sources could not be told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub opaque: bool,
+}
+
 /// Why something was refused, masked or made to wait.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Reason {
@@ -122,6 +153,8 @@ pub enum Code {
     PolicyApproval,
     /// A policy masks a column.
     PolicyMask,
+    /// Policies let only some rows be read.
+    PolicyRows,
     /// A policy could not be evaluated.
     PolicyError,
     /// The text is not SQL icegate can read, and no policy permits unknown statements.
@@ -134,6 +167,8 @@ pub enum Code {
     SqlStatementCount,
     /// A masked column is read where it cannot be masked.
     MaskImpossible,
+    /// A relation whose rows are filtered is read where they cannot be.
+    RowsImpossible,
     /// The token does not verify.
     IdentityInvalid,
     /// The token has expired.
@@ -160,12 +195,14 @@ impl Code {
             Self::PolicyNoPermit => "POLICY-NO-PERMIT",
             Self::PolicyApproval => "POLICY-APPROVAL",
             Self::PolicyMask => "POLICY-MASK",
+            Self::PolicyRows => "POLICY-ROWS",
             Self::PolicyError => "POLICY-ERROR",
             Self::SqlUnknown => "SQL-UNKNOWN",
             Self::SqlUnresolved => "SQL-UNRESOLVED",
             Self::SqlLimit => "SQL-LIMIT",
             Self::SqlStatementCount => "SQL-STATEMENT-COUNT",
             Self::MaskImpossible => "MASK-IMPOSSIBLE",
+            Self::RowsImpossible => "ROWS-IMPOSSIBLE",
             Self::IdentityInvalid => "IDENTITY-INVALID",
             Self::IdentityExpired => "IDENTITY-EXPIRED",
             Self::IdentityMismatch => "IDENTITY-MISMATCH",

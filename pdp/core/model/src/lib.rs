@@ -17,18 +17,20 @@ mod error;
 mod mask;
 mod name;
 mod principal;
+mod rows;
 mod statement;
 mod time;
 
 pub use catalog::{
-    COLUMNS_MAX, Catalog, CatalogColumn, CatalogError, CatalogRelation, Conflict, Nature, RelationKind, TAG_CHARS_MAX,
-    TAGS_MAX, TYPE_CHARS_MAX, VIEW_BYTES_MAX, is_tag,
+    AttributeType, COLUMNS_MAX, Catalog, CatalogColumn, CatalogError, CatalogRelation, Conflict, Nature, RelationKind,
+    TAG_CHARS_MAX, TAGS_MAX, TYPE_CHARS_MAX, VIEW_BYTES_MAX, is_tag,
 };
-pub use decision::{Code, Decision, MaskedColumn, Outcome, Reason};
+pub use decision::{Code, Decision, ExplainedColumn, MaskedColumn, Outcome, Reason};
 pub use error::with_causes;
-pub use mask::{Mask, MaskError};
+pub use mask::{Mask, MaskError, MaskSite, TimeUnit};
 pub use name::{ColumnName, NameError, ObjectName, RelationName};
-pub use principal::{Agent, Assurance, Principal};
+pub use principal::{Agent, Assurance, Attribute, Principal};
+pub use rows::{Comparison, FilteredRelation, Operand, PatternPart, Predicate, RowFilter, RowValue};
 pub use statement::{
     Effect, Facts, Kind, Level, ObjectAccess, ObjectKind, OutputColumn, SessionChange, SessionContext,
     StatementAnalysis, Transformation, Verb,

@@ -21,10 +21,20 @@ pub enum Mask {
         /// What text columns show.
         text: Option<String>,
     },
+    /// `constant(value)`: this value, which must be one of the column's type. Text, numbers, booleans and dates.
+    Constant {
+        /// As written.
+        value: String,
+    },
     /// `hash`: salted SHA-256 in hex, equal for equal values. Text only.
     Hash,
     /// `email`: keeps the domain, `***@example.com`. Text only.
     Email,
+    /// `phone`: the last two characters; before them `+`, blanks and the signs between groups stay, the rest is starred.
+    /// A value of six characters or fewer is starred whole. Text only.
+    Phone,
+    /// `card`: the last four digits, the rest starred; a value of fewer than twelve digits is starred whole. Text only.
+    Card,
     /// `partial(first=n, last=m)`: keeps the ends and stars the middle; a value too short to hide anything is starred
     /// whole. Text only.
     Partial {
@@ -35,6 +45,16 @@ pub enum Mask {
     },
     /// `year`: truncates a date or timestamp to its year.
     Year,
+    /// `truncate(unit)`: truncates a date or timestamp to its quarter, month, day or hour.
+    Truncate {
+        /// To what.
+        unit: TimeUnit,
+    },
+    /// `round(size)`: rounds a number to the nearest multiple of `size`. Adds no noise: equal values stay equal.
+    Round {
+        /// Distance of two values, at least 1.
+        size: u64,
+    },
     /// `bucket(size)`: rounds a number down to a multiple of `size`.
     Bucket {
         /// Width of a bucket, at least 1.
@@ -42,11 +62,50 @@ pub enum Mask {
     },
 }
 
+/// What a time is truncated to, coarsest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TimeUnit {
+    /// Three months.
+    Quarter,
+    /// A month.
+    Month,
+    /// A day.
+    Day,
+    /// An hour.
+    Hour,
+}
+
+impl TimeUnit {
+    /// Every unit, coarsest first.
+    pub const ALL: [Self; 4] = [Self::Quarter, Self::Month, Self::Day, Self::Hour];
+
+    /// SQL's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Quarter => "quarter",
+            Self::Month => "month",
+            Self::Day => "day",
+            Self::Hour => "hour",
+        }
+    }
+}
+
+/// Where a mask is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MaskSite {
+    /// In the query, where the column is read.
+    Source,
+    /// In the result, by the PEP: what needs a key that SQL must not hold, or content that SQL cannot look into.
+    Result,
+}
+
 /// Why a text is not a mask.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum MaskError {
     /// No mask has this name.
-    #[error("`{0}` is not a mask; masks are null, redact, hash, email, partial, year and bucket")]
+    #[error(
+        "`{0}` is not a mask; masks are null, redact, constant, hash, bucket, round, year, truncate, card, phone, partial and email"
+    )]
     Unknown(String),
     /// The parameters do not fit the mask.
     #[error("`{given}`: {wanted}")]
@@ -59,16 +118,39 @@ pub enum MaskError {
 }
 
 impl Mask {
+    /// Where it is applied.
+    pub fn site(&self) -> MaskSite {
+        match self {
+            Self::Null
+            | Self::Redact { .. }
+            | Self::Constant { .. }
+            | Self::Hash
+            | Self::Email
+            | Self::Phone
+            | Self::Card
+            | Self::Partial { .. }
+            | Self::Year
+            | Self::Truncate { .. }
+            | Self::Round { .. }
+            | Self::Bucket { .. } => MaskSite::Source,
+        }
+    }
+
     /// How much it hides: of several masks on one column the one with the smallest rank wins.
     pub fn strictness_rank(&self) -> u8 {
         match self {
             Self::Null => 0,
             Self::Redact { .. } => 1,
-            Self::Hash => 2,
-            Self::Bucket { .. } => 3,
-            Self::Year => 4,
-            Self::Partial { .. } => 5,
-            Self::Email => 6,
+            Self::Constant { .. } => 2,
+            Self::Hash => 3,
+            Self::Bucket { .. } => 4,
+            Self::Round { .. } => 5,
+            Self::Year => 6,
+            Self::Truncate { .. } => 7,
+            Self::Card => 8,
+            Self::Phone => 9,
+            Self::Partial { .. } => 10,
+            Self::Email => 11,
         }
     }
 
@@ -78,8 +160,16 @@ impl Mask {
         let key = |mask: &Self| {
             let kept = match mask {
                 Self::Partial { first, last } => u64::from(*first) + u64::from(*last),
-                Self::Bucket { size } => u64::MAX - size,
-                Self::Null | Self::Redact { .. } | Self::Hash | Self::Email | Self::Year => 0,
+                Self::Bucket { size } | Self::Round { size } => u64::MAX - size,
+                Self::Truncate { unit } => *unit as u64,
+                Self::Null
+                | Self::Redact { .. }
+                | Self::Constant { .. }
+                | Self::Hash
+                | Self::Email
+                | Self::Phone
+                | Self::Card
+                | Self::Year => 0,
             };
             (mask.strictness_rank(), kept)
         };
@@ -97,6 +187,11 @@ impl fmt::Display for Mask {
             Self::Null => f.write_str("null"),
             Self::Redact { text: None } => f.write_str("redact"),
             Self::Redact { text: Some(text) } => write!(f, "redact({text})"),
+            Self::Constant { value } => write!(f, "constant({value})"),
+            Self::Phone => f.write_str("phone"),
+            Self::Card => f.write_str("card"),
+            Self::Truncate { unit } => write!(f, "truncate({})", unit.as_str()),
+            Self::Round { size } => write!(f, "round({size})"),
             Self::Hash => f.write_str("hash"),
             Self::Email => f.write_str("email"),
             Self::Partial { first: 0, last } => write!(f, "partial(last={last})"),
@@ -124,18 +219,36 @@ impl FromStr for Mask {
             ("null", None) => Ok(Self::Null),
             ("redact", None) => Ok(Self::Redact { text: None }),
             ("redact", Some(shown)) => redact(text, shown),
+            ("constant", Some(shown)) => match redact(text, shown) {
+                Ok(_) => Ok(Self::Constant { value: shown.to_owned() }),
+                Err(_) => {
+                    Err(wrong(text, "constant takes 1 to 100 ASCII letters, digits, spaces or any of * # - _ . @ [ ]"))
+                }
+            },
+            ("phone", None) => Ok(Self::Phone),
+            ("card", None) => Ok(Self::Card),
+            ("truncate", Some(given)) => match TimeUnit::ALL.iter().find(|unit| unit.as_str() == given) {
+                Some(&unit) => Ok(Self::Truncate { unit }),
+                None => {
+                    Err(wrong(text, "truncate takes `quarter`, `month`, `day` or `hour`; for years there is `year`"))
+                }
+            },
             ("hash", None) => Ok(Self::Hash),
             ("email", None) => Ok(Self::Email),
             ("year", None) => Ok(Self::Year),
             ("partial", Some(given)) => partial(text, given),
+            ("round", Some(given)) => match given.parse() {
+                Ok(size) if (1..=1_000_000_000_000).contains(&size) => Ok(Self::Round { size }),
+                _ => Err(wrong(text, "round needs a whole number from 1 to 1000000000000, as in `round(1000)`")),
+            },
             ("bucket", Some(given)) => match given.parse() {
                 Ok(size) if (1..=1_000_000_000_000).contains(&size) => Ok(Self::Bucket { size }),
                 _ => Err(wrong(text, "bucket needs a whole number from 1 to 1000000000000, as in `bucket(1000)`")),
             },
-            ("partial" | "bucket", None) => {
-                Err(wrong(text, "needs a parameter, as in `partial(last=4)` or `bucket(1000)`"))
+            ("partial" | "bucket" | "round" | "truncate" | "constant", None) => {
+                Err(wrong(text, "needs a parameter, as in `partial(last=4)`, `bucket(1000)` or `truncate(month)`"))
             }
-            ("null" | "hash" | "email" | "year", Some(_)) => Err(wrong(text, "takes no parameter")),
+            ("null" | "hash" | "email" | "year" | "phone" | "card", Some(_)) => Err(wrong(text, "takes no parameter")),
             _ => Err(MaskError::Unknown(name.to_owned())),
         }
     }
@@ -193,9 +306,23 @@ mod tests {
 
     #[test]
     fn masks_read_back_as_written() {
-        for text in
-            ["null", "redact", "redact(*** hidden)", "hash", "email", "partial(last=4)", "partial(first=2, last=2)"]
-        {
+        for text in [
+            "null",
+            "redact",
+            "redact(*** hidden)",
+            "constant(0)",
+            "constant(n.a.)",
+            "hash",
+            "email",
+            "phone",
+            "card",
+            "partial(last=4)",
+            "partial(first=2, last=2)",
+            "year",
+            "truncate(month)",
+            "round(50)",
+            "bucket(1000)",
+        ] {
             assert_eq!(text.parse::<Mask>().unwrap().to_string(), text);
         }
         assert_eq!("bucket(1000)".parse(), Ok(Mask::Bucket { size: 1000 }));
@@ -220,8 +347,48 @@ mod tests {
             "redact()",
             "email(x)",
             "zero",
+            "constant",
+            "constant(it's)",
+            "truncate",
+            "truncate(year)",
+            "truncate(Month)",
+            "round(0)",
+            "round(1.5)",
+            "card(4)",
+            "phone()",
         ] {
             assert!(text.parse::<Mask>().is_err(), "`{text}`");
+        }
+    }
+
+    #[test]
+    fn strictness_is_a_total_order() {
+        let texts = [
+            "null",
+            "redact",
+            "constant(0)",
+            "hash",
+            "bucket(1000)",
+            "bucket(10)",
+            "round(1000)",
+            "round(10)",
+            "year",
+            "truncate(quarter)",
+            "truncate(month)",
+            "truncate(day)",
+            "truncate(hour)",
+            "card",
+            "phone",
+            "partial(last=2)",
+            "partial(last=4)",
+            "email",
+        ];
+        let masks = texts.map(|text| text.parse::<Mask>().unwrap());
+        for (at, strict) in masks.iter().enumerate() {
+            for loose in masks.iter().skip(at) {
+                assert_eq!(strict.clone().stricter(loose.clone()), *strict);
+                assert_eq!(loose.clone().stricter(strict.clone()), *strict, "{strict} {loose}");
+            }
         }
     }
 

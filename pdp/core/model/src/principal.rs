@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,23 @@ pub struct Principal {
     /// The agent the token says is acting; `None` is unknown, never "a human".
     #[serde(default)]
     pub agent: Option<Agent>,
+    /// What else the token says that policies may ask for, by the attribute's name in Cedar.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, Attribute>,
+}
+
+/// A claim's value as policies see it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Attribute {
+    /// A boolean.
+    Bool(bool),
+    /// A whole number.
+    Long(i64),
+    /// Text.
+    Text(String),
+    /// Several texts, in no order.
+    Texts(BTreeSet<String>),
 }
 
 /// A program that acts for a principal.

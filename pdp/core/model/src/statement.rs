@@ -31,6 +31,9 @@ pub struct StatementAnalysis {
     pub objects: Vec<ObjectAccess>,
     /// Every catalogued column whose value can influence anything: values, predicates, joins, order.
     pub columns_read: BTreeSet<ColumnName>,
+    /// Every catalogued relation it names or, through views, reads: those whose rows policies may filter.
+    #[serde(default)]
+    pub rows_met: BTreeSet<RelationName>,
     /// Where each output column comes from: the result's columns, and of a statement that stores rows (`INSERT`,
     /// `UPDATE`, `MERGE`, `COPY INTO` a table, `CREATE … AS`) the columns stored, which name their
     /// [`target`](OutputColumn::target). Empty when there is neither or the statement is not understood.

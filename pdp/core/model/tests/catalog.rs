@@ -1,7 +1,7 @@
 //! Catalogs as files: what is written reads back, and how parts and the warehouse come together.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use icegate_pdp_model::{Catalog, CatalogColumn, CatalogRelation, Nature, ObjectName, RelationKind, RelationName};
 use proptest::prelude::*;
@@ -32,8 +32,13 @@ fn tags_said_apart_reach_what_they_name() {
     assert_eq!(unknown, ["S.P.LATER", "S.P.LATER.X", "S.Q"]);
     // What comes later has them from its first moment.
     let column = CatalogColumn { name: "X".into(), data_type: "DATE".into(), nullable: true, tags: BTreeSet::new() };
-    let later =
-        CatalogRelation { kind: RelationKind::Table, definition: None, tags: BTreeSet::new(), columns: vec![column] };
+    let later = CatalogRelation {
+        kind: RelationKind::Table,
+        definition: None,
+        tags: BTreeSet::new(),
+        columns: vec![column],
+        row_attributes: BTreeMap::new(),
+    };
     catalog.insert(RelationName::new("S", "P", "LATER"), later).unwrap();
     assert_eq!((tags(&catalog, "s.p.later", "").as_str(), tags(&catalog, "s.p.later", "X").as_str()), ("d e i", "j"));
 }
@@ -168,11 +173,19 @@ prop_compose! {
         let column = |(name, (data_type, nullable, tags)): (String, (&str, bool, BTreeSet<String>))| {
             CatalogColumn { name, data_type: data_type.to_owned(), nullable, tags }
         };
+        let columns: Vec<CatalogColumn> = columns.into_iter().map(column).collect();
+        // Named by type, so that all relations agree; both are words YAML has ideas of its own about.
+        let of_type = |data_type: &str| columns.iter().find(|column| column.data_type == data_type);
+        let row_attributes = [("on", "VARCHAR"), ("y", "NUMBER(38,0)")]
+            .into_iter()
+            .filter_map(|(attribute, data_type)| Some((attribute.to_owned(), of_type(data_type)?.name.clone())))
+            .collect();
         CatalogRelation {
             kind: if definition.is_some() { RelationKind::View } else { RelationKind::Table },
             definition,
             tags,
-            columns: columns.into_iter().map(column).collect(),
+            columns,
+            row_attributes,
         }
     }
 }

@@ -4,22 +4,23 @@ use std::{
 };
 
 use cedar_policy::{
-    Authorizer, Entities, Entity, Policy, PolicyId, PolicySet, Schema, SchemaFragment, ValidationError, ValidationMode,
-    ValidationWarning, Validator, ffi::DetailedError,
+    Authorizer, Entities, Entity, EntityTypeName, Policy, PolicyId, PolicySet, ResourceConstraint, Schema,
+    SchemaFragment, ValidationError, ValidationMode, ValidationWarning, Validator, ffi::DetailedError,
 };
-use icegate_pdp_model::Catalog;
+use icegate_pdp_model::{AttributeType, Catalog};
 
 use crate::{
     BundleError, BundleSource, Lint, Problem, SCHEMA, Settings,
     annotation::{self, Turn},
+    evaluate::rows::{self, RowScopes},
     facts::Slice,
     index::{Index, is_unscoped},
-    lints::{Places, misfits, unknown_names},
+    lints::{Places, misfits, rows_without, unknown_names},
     problem::{Place, file_problem, one_line},
     sets::Sets,
     settings::{DEFAULT_CONNECTION, SETTINGS_FILE, yaml_problem},
     source::{self, Chunk, SourceFile, is_policies},
-    vocabulary::Vocabulary,
+    vocabulary::{Type, Vocabulary},
 };
 
 /// Where the schema stands in a bundle.
@@ -43,6 +44,7 @@ pub struct Bundle {
     /// Where each policy stands in `policies`.
     pub(crate) numbers: HashMap<PolicyId, u32>,
     pub(crate) index: Index,
+    pub(crate) row_scopes: RowScopes,
     pub(crate) sets: Sets,
     pub(crate) vocabulary: Vocabulary,
     /// The schema's actions that are in others, with those.
@@ -84,12 +86,13 @@ impl Bundle {
                 problems.push(file_problem(&one.path, "the file is given twice", "give it once"));
             }
         }
-        check_schema(&files, &mut problems);
         let settings = read_settings(&files, &mut problems, &mut lints);
         let catalog = read_catalog(&files, &mut problems, &mut lints);
+        let schema_text = effective_schema(settings.as_ref(), catalog.as_ref());
+        check_schema(&files, &schema_text, &mut problems);
         // Without readable settings nobody knows whether there is a salt: that is no problem of the policies.
         let salted = settings.as_ref().is_none_or(|settings| settings.hash_salt.is_some());
-        let built = Built::new().map_err(|problem| BundleError { problems: vec![problem] })?;
+        let built = Built::new(&schema_text).map_err(|problem| BundleError { problems: vec![problem] })?;
         let read = read_policies(&files, &built, salted, &mut problems);
         lints.extend(read.lints);
         let (Some(settings), Some(catalog), true) = (settings, catalog, problems.is_empty()) else {
@@ -98,6 +101,7 @@ impl Bundle {
             return Err(BundleError { problems });
         };
         lints.extend(misfits(&read.policies, &catalog, &read.places, &built.vocabulary));
+        lints.extend(rows_without(&read.policies, &catalog, &read.places, &built.vocabulary));
         lints.extend(unknown_names(&read.policies, &catalog, &settings, &read.places, &built.vocabulary));
         lints.sort();
         lints.dedup();
@@ -114,6 +118,7 @@ impl Bundle {
         actions: &Entities,
     ) -> Self {
         let index = Index::new(policies.iter().map(|one| &one.policy), &vocabulary, actions);
+        let row_scopes = RowScopes::of(&policies, &vocabulary);
         let numbers = (0..).zip(&policies).map(|(number, one)| (one.policy.id().clone(), number)).collect();
         Self {
             version,
@@ -123,6 +128,7 @@ impl Bundle {
             policies,
             numbers,
             index,
+            row_scopes,
             sets: Sets::default(),
             action_entities: actions.iter().cloned().collect(),
             vocabulary,
@@ -145,6 +151,7 @@ impl Bundle {
             policies: self.policies.clone(),
             numbers: self.numbers.clone(),
             index: self.index.clone(),
+            row_scopes: self.row_scopes.clone(),
             sets: Sets::default(),
             vocabulary: self.vocabulary.clone(),
             action_entities: self.action_entities.clone(),
@@ -156,7 +163,7 @@ impl Bundle {
     /// A bundle of policies that need not be valid: what the laws are tried on.
     #[cfg(test)]
     pub(crate) fn of(catalog: Catalog, policies: impl IntoIterator<Item = (String, Turn)>) -> Self {
-        static BUILT: std::sync::LazyLock<Built> = std::sync::LazyLock::new(|| Built::new().unwrap());
+        static BUILT: std::sync::LazyLock<Built> = std::sync::LazyLock::new(|| Built::new(SCHEMA).unwrap());
         let compiled = policies.into_iter().enumerate().map(|(number, (text, turn))| {
             let id = format!("p{number}");
             let policy = Policy::parse(Some(PolicyId::new(&id)), text).unwrap();
@@ -227,7 +234,7 @@ struct Built {
 }
 
 impl Built {
-    fn new() -> Result<Self, Problem> {
+    fn new(schema_text: &str) -> Result<Self, Problem> {
         let broken = |what: &str, error: String| {
             file_problem(
                 SCHEMA_FILE,
@@ -236,20 +243,41 @@ impl Built {
             )
         };
         let vocabulary = Vocabulary::new().map_err(|error| broken("vocabulary", error))?;
-        let schema = schema().map_err(|error| broken("schema", error))?;
+        let schema = schema(schema_text).map_err(|error| broken("schema", error))?;
         let actions = schema.action_entities().map_err(|error| broken("schema", error.to_string()))?;
         Ok(Self { vocabulary, validator: Validator::new(schema), actions })
     }
 }
 
-/// The built-in schema.
-pub(crate) fn schema() -> Result<Schema, String> {
-    Schema::from_cedarschema_str(SCHEMA).map(|(schema, _)| schema).map_err(|error| one_line(&error.to_string()))
+/// The built-in schema, and in it the attributes this bundle declares: of principals in its settings, of rows in its
+/// catalog. All of them are there for Cedar's validator; a principal or row without one makes a policy err that needs it.
+fn effective_schema(settings: Option<&Settings>, catalog: Option<&Catalog>) -> String {
+    let record = |attributes: Vec<(&str, AttributeType)>| {
+        let fields: Vec<_> = attributes.into_iter().map(|(name, kind)| format!("{name}: {}", kind.as_str())).collect();
+        if fields.is_empty() { String::new() } else { format!(" {{ {} }}", fields.join(", ")) }
+    };
+    let principal = settings.into_iter().flat_map(|settings| &settings.principal_attributes);
+    let principal = record(principal.map(|(name, kind)| (name.as_str(), *kind)).collect());
+    let rows = catalog.and_then(|catalog| catalog.row_attributes().ok()).unwrap_or_default();
+    let rows = record(rows.into_iter().collect());
+    SCHEMA.replacen("entity User in [Group];", &format!("entity User in [Group]{principal};"), 1).replacen(
+        "entity Row in [Relation];",
+        &format!("entity Row in [Relation]{rows};"),
+        1,
+    )
 }
 
-fn check_schema(files: &[&SourceFile], problems: &mut Vec<Problem>) {
+/// A schema's text, read.
+pub(crate) fn schema(text: &str) -> Result<Schema, String> {
+    Schema::from_cedarschema_str(text).map(|(schema, _)| schema).map_err(|error| one_line(&error.to_string()))
+}
+
+fn check_schema(files: &[&SourceFile], effective: &str, problems: &mut Vec<Problem>) {
     let remedy = "copy `policies/schema.cedarschema` of this version of icegate";
-    let Some(file) = files.iter().find(|file| file.path == SCHEMA_FILE && file.text != SCHEMA) else { return };
+    let Some(file) = files.iter().find(|file| file.path == SCHEMA_FILE) else { return };
+    if file.text == SCHEMA || file.text == effective {
+        return;
+    }
     let parsed = |text: &str| {
         let read = SchemaFragment::from_cedarschema_str(text).map(|(schema, _)| schema);
         read.map_err(|error| Box::new(DetailedError::from(&error)))
@@ -260,8 +288,9 @@ fn check_schema(files: &[&SourceFile], problems: &mut Vec<Problem>) {
             problems.extend(place.cedar_problems(&error, remedy));
         }
         Ok(schema) => {
-            let ours = parsed(SCHEMA).ok().and_then(|schema| schema.to_json_value().ok());
-            if ours.is_none() || schema.to_json_value().ok() != ours {
+            let ours = |text| parsed(text).ok().and_then(|schema| schema.to_json_value().ok());
+            let theirs = schema.to_json_value().ok();
+            if theirs.is_none() || ![SCHEMA, effective].into_iter().any(|text| ours(text) == theirs) {
                 let reason = "the schema is not the one this version of icegate decides with";
                 problems.push(file_problem(SCHEMA_FILE, reason, remedy));
             }
@@ -301,6 +330,10 @@ fn read_catalog(files: &[&SourceFile], problems: &mut Vec<Problem>, lints: &mut 
             problems.push(file_problem(&file.path, reason, remedy));
         }
         read.push((&file.path, part));
+    }
+    // Each part alone is right; together they may not be.
+    if let Err(error) = catalog.row_attributes() {
+        problems.push(file_problem("catalog", error.to_string(), "correct one of them"));
     }
     for (path, part) in &read {
         for name in part.tagged_unknown().filter(|name| catalog.tagged_unknown().any(|unknown| unknown == *name)) {
@@ -396,6 +429,7 @@ fn read_policy(
     };
     let (line, _) = place.line_column(0);
     let mut found = validate(&policy, place, built, problems);
+    check_rows(&policy, chunk, place, built, problems);
     let Some(annotated) = annotation::read(&policy, chunk, place, &built.vocabulary, salted, problems) else { return };
     let id = annotated.id;
     if let Some((file, line)) = read.places.get(&id) {
@@ -418,6 +452,36 @@ fn read_policy(
     read.places.insert(id.clone(), (place.file.to_owned(), line));
     let policy = policy.new_id(PolicyId::new(&id));
     read.policies.push(Compiled::new(id, annotated.turn, annotated.reason, policy));
+}
+
+/// A policy about rows becomes a condition of queries, or the bundle is refused: nothing of it may be left out.
+fn check_rows(policy: &Policy, chunk: &Chunk<'_>, place: &Place<'_>, built: &Built, problems: &mut Vec<Problem>) {
+    let is_row = |kind: &EntityTypeName| built.vocabulary.kind(kind) == Some(Type::Row);
+    let about = rows::is_about_rows(policy, &built.vocabulary);
+    let only_rows = match policy.resource_constraint() {
+        ResourceConstraint::Is(kind) | ResourceConstraint::IsIn(kind, _) => is_row(&kind),
+        ResourceConstraint::Eq(uid) => is_row(uid.type_name()),
+        ResourceConstraint::Any | ResourceConstraint::In(_) => false,
+    };
+    if !about && !only_rows {
+        return;
+    }
+    for name in ["mask", "approval"].into_iter().filter(|name| policy.annotation(name).is_some()) {
+        problems.push(place.problem(
+            chunk.annotation(name),
+            format!("`@{name}` stands on a policy about rows"),
+            "a row is shown or not: take the annotation off, or write a policy of its own for `read` or `read_column`",
+        ));
+    }
+    if matches!(policy.resource_constraint(), ResourceConstraint::Eq(_)) {
+        let remedy = "write `resource in Icegate::Relation::\"…\"` and say which rows with `when`";
+        problems.push(place.problem(0, "the policy names one row, and rows have no ids", remedy));
+    }
+    if let Some(why) = rows::misfit(policy) {
+        let remedy = "compare attributes of `resource` with ==, !=, <, <=, >, >=, `like`, `has` and `[…].contains(…)`, \
+                      joined by &&, ||, ! and if";
+        problems.push(place.problem(0, why, remedy));
+    }
 }
 
 /// Strict validation of one policy: errors, and warnings that mean it never does what it says, become problems; other

@@ -6,7 +6,7 @@ use std::{
 use cedar_policy::Context;
 use icegate_pdp_model::{
     Code, ColumnName, Effect, Level, MaskedColumn, ObjectAccess, ObjectKind, Outcome, Principal, Reason, RelationName,
-    SessionContext, StatementAnalysis,
+    RowFilter, SessionContext, StatementAnalysis,
 };
 
 use self::{
@@ -24,6 +24,7 @@ mod ask;
 mod combine;
 #[cfg(test)]
 mod laws;
+pub(crate) mod rows;
 
 /// One request: who asks, in which session, to run what.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +61,8 @@ pub struct Verdict {
     pub reasons: Vec<Reason>,
     /// Columns to mask, by name: with [`Outcome::Mask`], and with [`Outcome::NeedsApproval`] those to mask once approved.
     pub masks: Vec<MaskedColumn>,
+    /// Relations of which only some rows may be read, by statement.
+    pub row_filters: Vec<Vec<RowFilter>>,
     /// Groups that have to approve. Only with [`Outcome::NeedsApproval`].
     pub approval_groups: BTreeSet<String>,
     /// The policies that determined the outcome: what refused, asked for an approval or masks; for an allow and a mask also
@@ -74,6 +77,7 @@ impl Verdict {
             outcome: Outcome::Deny,
             reasons,
             masks: Vec::new(),
+            row_filters: Vec::new(),
             approval_groups: BTreeSet::new(),
             policies: BTreeSet::new(),
         }
@@ -145,24 +149,38 @@ fn evaluate(bundle: &Bundle, asked: &Asked<'_>, selection: Selection) -> Verdict
 
 fn statements(bundle: &Bundle, asked: &Asked<'_>, selection: Selection) -> Result<Verdict, Unaskable> {
     let mut slice = bundle.slice();
-    let principal = slice.principal(asked.principal);
-    let mut rounds: Vec<(&StatementAnalysis, Context, Vec<Question<'_>>)> = Vec::with_capacity(asked.statements.len());
+    let principal = slice.principal(asked.principal, &bundle.settings().principal_attributes)?;
+    let mut rounds: Vec<Round<'_>> = Vec::with_capacity(asked.statements.len());
     for statement in asked.statements {
         let about = About::Statement(statement, asked.statements.len());
         let context = statement_context(asked.principal, asked.session, about, asked.approvals, bundle.catalog())?;
-        rounds.push((statement, context, questions(bundle, &mut slice, statement)?));
+        let rows = statement.rows_met.iter().map(|relation| Ok((relation, slice.row(relation)?)));
+        let rows = rows.collect::<Result<_, Unaskable>>()?;
+        rounds.push(Round { statement, context, questions: questions(bundle, &mut slice, statement)?, rows });
     }
     let mut asking = Asking::new(bundle, principal, slice, selection)?;
     let mut combination = Combination::default();
-    for (statement, context, questions) in rounds {
+    for Round { statement, context, questions, rows } in rounds {
         combination.next_statement(statement.level);
         asking.set_context(context);
         for question in &questions {
             let answer = asking.ask(question.action, &question.resource)?;
             combination.add(bundle, question, answer);
         }
+        for (relation, resource) in rows {
+            combination.add_rows(asking.rows(relation, &resource)?);
+        }
     }
     Ok(combination.verdict())
+}
+
+/// What is asked for one statement, in its context.
+#[derive(Debug)]
+struct Round<'a> {
+    statement: &'a StatementAnalysis,
+    context: Context,
+    questions: Vec<Question<'a>>,
+    rows: Vec<(&'a RelationName, Resource)>,
 }
 
 /// What is asked for one statement, each question once.
@@ -216,7 +234,7 @@ fn columns_possible<'b>(bundle: &'b Bundle, statement: &StatementAnalysis) -> im
 
 fn may(bundle: &Bundle, principal: &Principal, person: PersonAction<'_>) -> Result<Verdict, Unaskable> {
     let mut slice = bundle.slice();
-    let asker = slice.principal(principal);
+    let asker = slice.principal(principal, &bundle.settings().principal_attributes)?;
     let (action, resource) = match person {
         PersonAction::Approve(group) => (Action::Approve, slice.approval_group(group)),
         PersonAction::SearchAudit => (Action::SearchAudit, slice.system()),
@@ -238,7 +256,7 @@ fn may_use(
     objects: &[ObjectAccess],
 ) -> Result<Verdict, Unaskable> {
     let mut slice = bundle.slice();
-    let asker = slice.principal(principal);
+    let asker = slice.principal(principal, &bundle.settings().principal_attributes)?;
     let context = statement_context(principal, session, About::Login, &BTreeSet::new(), bundle.catalog())?;
     let mut questions = Vec::with_capacity(objects.len());
     for access in objects {

@@ -1,9 +1,9 @@
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use cedar_policy::{Context, Entities, Entity, EntityUid, RestrictedExpression};
 use icegate_pdp_model::{
-    Catalog, ColumnName, Effect, ObjectAccess, ObjectKind, Principal, RelationKind, RelationName, SessionContext,
-    StatementAnalysis,
+    Attribute, AttributeType, Catalog, ColumnName, Effect, ObjectAccess, ObjectKind, Principal, RelationKind,
+    RelationName, SessionContext, StatementAnalysis,
 };
 
 use crate::vocabulary::{Type, Vocabulary};
@@ -41,15 +41,44 @@ impl<'a> Slice<'a> {
         slice
     }
 
-    /// The principal's uid and its groups.
-    pub(crate) fn principal(&mut self, principal: &Principal) -> (EntityUid, Vec<EntityUid>) {
+    /// The principal's uid and its groups. An attribute that is not declared, or not of its type, it has not: a policy
+    /// that needs it cannot be evaluated.
+    pub(crate) fn principal(
+        &mut self,
+        principal: &Principal,
+        declared: &BTreeMap<String, AttributeType>,
+    ) -> Result<(EntityUid, Vec<EntityUid>), Unaskable> {
         let user = self.vocabulary.uid(Type::User, &principal.id);
         let groups: Vec<_> = principal.groups.iter().map(|group| self.vocabulary.uid(Type::Group, group)).collect();
         for group in &groups {
             self.put(group, []);
         }
-        self.put(&user, groups.iter().cloned());
-        (user, groups)
+        let attributes = principal.attributes.iter().filter_map(|(name, value)| {
+            let value = match (declared.get(name)?, value) {
+                (AttributeType::Bool, Attribute::Bool(value)) => RestrictedExpression::new_bool(*value),
+                (AttributeType::Long, Attribute::Long(value)) => RestrictedExpression::new_long(*value),
+                (AttributeType::String, Attribute::Text(value)) => text(value.clone()),
+                // Some providers write a list of one as the one.
+                (AttributeType::Strings, Attribute::Text(value)) => texts([value]),
+                (AttributeType::Strings, Attribute::Texts(values)) => texts(values),
+                _ => return None,
+            };
+            Some((name.clone(), value))
+        });
+        let parents: HashSet<_> = groups.iter().cloned().collect();
+        let entity = Entity::new(user.clone(), attributes.collect(), parents).map_err(|_| Unaskable)?;
+        self.entities.insert(user.clone(), entity);
+        Ok((user, groups))
+    }
+
+    /// Any row of the relation: what is above it is known, its attributes are not.
+    pub(crate) fn row(&mut self, name: &RelationName) -> Result<Resource, Unaskable> {
+        let relation = self.relation(name, RelationKind::Table)?;
+        let uid = self.vocabulary.uid(Type::Row, &name.to_string());
+        let mut ancestors = relation.ancestors;
+        self.put(&uid, [relation.uid.clone()]);
+        ancestors.push(relation.uid);
+        Ok(Resource { kind: Type::Row, uid, ancestors })
     }
 
     pub(crate) fn connection(&self) -> Resource {

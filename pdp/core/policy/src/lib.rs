@@ -25,6 +25,7 @@
 //!     subject: String::new(),
 //!     groups: ["stewards".to_owned()].into(),
 //!     agent: None,
+//!     attributes: std::collections::BTreeMap::new(),
 //! };
 //! let verdict = bundle.may(&stella, PersonAction::Approve("data-stewards"));
 //! assert_eq!(verdict.outcome, Outcome::Allow);

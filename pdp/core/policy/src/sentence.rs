@@ -85,7 +85,7 @@ fn deed(action: Action, subject: &Subject<'_>) -> String {
 
 fn verb(action: Action) -> &'static str {
     match action {
-        Action::Read | Action::ReadColumn => "read",
+        Action::Read | Action::ReadColumn | Action::ReadRow => "read",
         Action::Write => "write",
         Action::Create => "create",
         Action::Alter => "alter",

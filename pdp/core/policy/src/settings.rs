@@ -1,5 +1,6 @@
-use std::{fmt, ops::RangeInclusive};
+use std::{collections::BTreeMap, fmt, ops::RangeInclusive};
 
+use icegate_pdp_model::AttributeType;
 use serde::Deserialize;
 
 use crate::problem::{Lint, Place, Problem, one_line};
@@ -24,6 +25,10 @@ pub struct Settings {
     /// Salt of `hash` masks, 16 to 256 characters. Required when a policy uses one.
     #[serde(default)]
     pub hash_salt: Option<String>,
+    /// What policies may ask of a principal, and its type: `String`, `Long`, `Bool` or `Set<String>`. Which claim gives it
+    /// is said in the configuration of the PDP, issuer by issuer.
+    #[serde(default)]
+    pub principal_attributes: BTreeMap<String, AttributeType>,
     /// How long a statement may wait for its approval.
     #[serde(default = "approve_within_seconds")]
     pub approve_within_seconds: u32,
@@ -75,6 +80,7 @@ impl Settings {
         Self {
             connection: connection.into(),
             hash_salt: None,
+            principal_attributes: BTreeMap::new(),
             approve_within_seconds: approve_within_seconds(),
             execute_within_seconds: execute_within_seconds(),
             hold_seconds_max: hold_seconds_max(),
@@ -118,6 +124,14 @@ impl Settings {
         if name.is_empty() || name.chars().count() > CONNECTION_CHARS_MAX || name.chars().any(char::is_control) {
             refuse("connection", "`connection` is not a name".into(), "give 1 to 100 printable characters");
         }
+        for name in settings.principal_attributes.keys().filter(|name| !AttributeType::is_name(name)) {
+            let reason = format!("`principal_attributes` has `{name}`, which is no name");
+            refuse(
+                "principal_attributes",
+                reason,
+                "give lower-case letters, digits and `_`, and none of Cedar's words",
+            );
+        }
         if let Some(salt) = &settings.hash_salt {
             let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '\'' | '"' | '\\');
             if !HASH_SALT_CHARS.contains(&salt.chars().count()) || !salt.chars().all(plain) {
@@ -149,6 +163,7 @@ impl fmt::Debug for Settings {
         f.debug_struct("Settings")
             .field("connection", &self.connection)
             .field("hash_salt", &self.hash_salt.as_ref().map(|_| "***"))
+            .field("principal_attributes", &self.principal_attributes)
             .field("approve_within_seconds", &self.approve_within_seconds)
             .field("execute_within_seconds", &self.execute_within_seconds)
             .field("hold_seconds_max", &self.hold_seconds_max)

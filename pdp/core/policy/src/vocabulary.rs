@@ -31,6 +31,7 @@ cedar_names! {
         Run = "run",
         Unknown = "unknown",
         ReadColumn = "read_column",
+        ReadRow = "read_row",
         Read = "read",
         Write = "write",
         Create = "create",
@@ -78,6 +79,7 @@ cedar_names! {
         Tag = "Tag",
         Relation = "Relation",
         Column = "Column",
+        Row = "Row",
         Stage = "Stage",
         Location = "Location",
         Function = "Function",
@@ -197,7 +199,7 @@ mod tests {
 
     #[test]
     fn the_schema_knows_exactly_these_words() {
-        let schema = crate::compile::schema().unwrap();
+        let schema = crate::compile::schema(crate::SCHEMA).unwrap();
         let vocabulary = Vocabulary::new().unwrap();
         let mut actions: Vec<_> = schema.actions().map(ToString::to_string).collect();
         let mut ours: Vec<_> = Action::ALL.iter().map(|action| vocabulary.action(*action).to_string()).collect();

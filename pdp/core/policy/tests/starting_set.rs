@@ -42,6 +42,7 @@ fn person(id: &str, groups: &[&str], agent: Option<&str>) -> Principal {
         subject: id.into(),
         groups: groups.iter().map(|group| (*group).to_owned()).collect(),
         agent: agent.map(|agent| Agent { id: agent.into(), assurance: Assurance::Attested }),
+        attributes: std::collections::BTreeMap::new(),
     }
 }
 
@@ -70,6 +71,7 @@ fn statement(kind: Kind, objects: Vec<ObjectAccess>, columns: &[&str]) -> Statem
         effects: objects.iter().map(|object| object.effect).collect(),
         objects,
         columns_read: columns.iter().map(|column| column.parse::<ColumnName>().unwrap()).collect(),
+        rows_met: BTreeSet::new(),
         projection: Vec::new(),
         exports: Vec::new(),
         unresolved: Vec::new(),

@@ -16,7 +16,7 @@ use crate::{
     parse::{self, Places, Unparsed},
     reader::{Columns, Known, Made, Numbered, Output, Reader, Request, Site, Stop},
     reword,
-    rewrite::{self, Unmaskable},
+    rewrite::{self, Rewriting, Rewritten, Unmaskable},
     scripting,
     stack::{OPERATORS_MAX, on_enough_stack},
     statement::{After, Draft, Stored, Unrewritable},
@@ -113,7 +113,15 @@ impl Analyzed<'_> {
     /// # Errors
     /// When a masked column is read where no mask can stand.
     pub fn rewrite(&self, masks: &BTreeMap<ColumnName, Mask>, hash_salt: &str) -> Result<String, Unmaskable> {
-        rewrite::rewrite(self, masks, hash_salt)
+        self.rewrite_by(&Rewriting { masks, row_filters: &[], hash_salt }).map(|rewritten| rewritten.sql)
+    }
+
+    /// The text with its reads masked and their rows filtered. Without masks and filters, the original text.
+    ///
+    /// # Errors
+    /// When a masked column or a filtered relation is read where neither can stand.
+    pub fn rewrite_by(&self, rewriting: &Rewriting<'_>) -> Result<Rewritten, Unmaskable> {
+        rewrite::rewrite(self, rewriting)
     }
 }
 
@@ -278,6 +286,7 @@ pub(crate) fn understood<'a>(
         effects: objects.iter().map(|object| object.effect).collect(),
         objects: objects.into_iter().collect(),
         columns_read: reader.column_names(&reader.columns_read),
+        rows_met: reader.known.iter().map(|known| (*known.name).clone()).collect(),
         projection,
         exports,
         unresolved: reader.take_unresolved().into_iter().collect(),
@@ -320,6 +329,7 @@ fn by_head<'a>(
         effects: objects.iter().map(|object| object.effect).collect(),
         objects: objects.into_iter().collect(),
         columns_read: reader.column_names(&reader.columns_read),
+        rows_met: reader.known.iter().map(|known| (*known.name).clone()).collect(),
         projection: Vec::new(),
         exports,
         unresolved: reader.take_unresolved().into_iter().collect(),
@@ -412,6 +422,7 @@ pub(crate) fn unknown<'a>(why: String, bytes: usize) -> Reading<'a> {
         effects: BTreeSet::new(),
         objects: Vec::new(),
         columns_read: BTreeSet::new(),
+        rows_met: BTreeSet::new(),
         projection: Vec::new(),
         exports: Vec::new(),
         unresolved: Vec::new(),

@@ -24,6 +24,7 @@
 //!     definition: None,
 //!     tags: Default::default(),
 //!     columns: vec![column("ID", "NUMBER"), column("EMAIL", "VARCHAR")],
+//!     row_attributes: Default::default(),
 //! };
 //! let mut catalog = Catalog::default();
 //! catalog.insert(RelationName::new("SALES", "PUBLIC", "CUSTOMERS"), customers)?;
@@ -64,4 +65,4 @@ mod statement;
 
 pub use analyze::{AnalyzeError, Analyzed, Limits, analyze};
 pub use locate::{Located, locate};
-pub use rewrite::Unmaskable;
+pub use rewrite::{Rewriting, Rewritten, Unmaskable};

@@ -123,6 +123,8 @@ pub(crate) struct Known<'a> {
     pub(crate) entry: &'a CatalogRelation,
     /// For views: their output by position, in the order of the catalog's columns.
     pub(crate) view: Option<Arc<Output>>,
+    /// For views: every relation whose rows they are made of.
+    pub(crate) beneath: BTreeSet<RelationName>,
     /// By place: the number of each column that was read.
     numbers: Vec<Option<ColumnId>>,
 }
@@ -438,10 +440,16 @@ impl<'a, 'r> Reader<'a, 'r> {
         if let Some(&known) = self.by_name.get(name) {
             return known;
         }
-        let view = match entry.kind {
-            RelationKind::Table => None,
-            RelationKind::View => Some(Arc::new(self.expand(name, entry))),
+        let (view, mut beneath) = match entry.kind {
+            RelationKind::Table => (None, BTreeSet::new()),
+            RelationKind::View => {
+                let (output, beneath) = self.expand(name, entry);
+                (Some(Arc::new(output)), beneath)
+            }
         };
+        let deeper = beneath.iter().filter_map(|name| self.known.get(*self.by_name.get(name)?));
+        let deeper: Vec<_> = deeper.flat_map(|known| known.beneath.iter().cloned()).collect();
+        beneath.extend(deeper);
         // Expanding may have met the same relation; the first number stands.
         if let Some(&known) = self.by_name.get(name) {
             return known;
@@ -449,7 +457,7 @@ impl<'a, 'r> Reader<'a, 'r> {
         let known = self.known.len();
         self.by_name.insert(name.clone(), known);
         let numbers = vec![None; entry.columns.len()];
-        self.known.push(Known { name: Arc::new(name.clone()), entry, view, numbers });
+        self.known.push(Known { name: Arc::new(name.clone()), entry, view, beneath, numbers });
         known
     }
 
@@ -539,8 +547,19 @@ impl<'a, 'r> Reader<'a, 'r> {
         ids
     }
 
-    /// Reads a view's own text and says where its columns come from.
-    fn expand(&mut self, name: &RelationName, entry: &'a CatalogRelation) -> Output {
+    /// Reads a view's own text and says where its columns come from, and which relations it reads.
+    fn expand(&mut self, name: &RelationName, entry: &'a CatalogRelation) -> (Output, BTreeSet<RelationName>) {
+        let mut beneath = BTreeSet::new();
+        let output = self.expanded(name, entry, &mut beneath);
+        (output, beneath)
+    }
+
+    fn expanded(
+        &mut self,
+        name: &RelationName,
+        entry: &'a CatalogRelation,
+        beneath: &mut BTreeSet<RelationName>,
+    ) -> Output {
         let opaque = || Output {
             columns: entry
                 .columns
@@ -564,7 +583,11 @@ impl<'a, 'r> Reader<'a, 'r> {
         self.expanding.push(name.clone());
         let read = on_enough_stack(&pieces, || {
             let query = definition(&pieces, self.depth_max)?;
-            Some(self.apart(session, |reader| reader.query(&query, None, &Ctes::default())))
+            Some(self.apart(session, |reader| {
+                let output = reader.query(&query, None, &Ctes::default());
+                beneath.append(&mut reader.relations);
+                output
+            }))
         });
         self.expanding.pop();
         let Some(Some((output, missed))) = read else {

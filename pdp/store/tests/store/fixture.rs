@@ -33,6 +33,7 @@ pub(crate) fn person(id: &str) -> Principal {
         subject: id.into(),
         groups: BTreeSet::new(),
         agent: None,
+        attributes: std::collections::BTreeMap::new(),
     }
 }
 
@@ -89,6 +90,8 @@ pub(crate) fn decision(id: &str) -> DecisionEvent {
         disclosed: BTreeSet::new(),
         disclosed_opaque: false,
         masks: vec![],
+        row_filters: Vec::new(),
+        columns: Vec::new(),
         outcome: Outcome::Allow,
         reasons: vec![],
         policies: BTreeSet::new(),

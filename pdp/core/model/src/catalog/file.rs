@@ -1,6 +1,10 @@
 //! The shape of a catalog's file. Everything is checked where it stands, so that the reader's error carries the line.
 
-use std::{collections::BTreeSet, fmt, marker::PhantomData};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    marker::PhantomData,
+};
 
 use serde::{
     Deserialize, Deserializer,
@@ -8,8 +12,8 @@ use serde::{
 };
 
 use super::{
-    COLUMNS_MAX, Catalog, CatalogColumn, CatalogRelation, ENTRIES_MAX, Nature, RelationKind, TAGS_MAX, TYPE_CHARS_MAX,
-    VIEW_BYTES_MAX, is_tag,
+    AttributeType, COLUMNS_MAX, Catalog, CatalogColumn, CatalogError, CatalogRelation, ENTRIES_MAX, Nature,
+    RelationKind, TAGS_MAX, TYPE_CHARS_MAX, VIEW_BYTES_MAX, is_tag,
 };
 use crate::{ObjectName, RelationName};
 
@@ -29,6 +33,9 @@ struct RelationEntry {
     view: Option<String>,
     #[serde(default)]
     tags: Tags,
+    /// Attributes that policies may ask of a row, and their columns.
+    #[serde(default)]
+    rows: BTreeMap<String, Identifier>,
     #[serde(deserialize_with = "columns")]
     columns: Entries<Identifier, ColumnEntry>,
 }
@@ -228,7 +235,8 @@ impl<'de> Deserialize<'de> for Catalog {
                 catalog.insert_schema(&database, &schema);
                 for (Identifier(name), entry) in relations.0 {
                     let name = RelationName::new(&database, &schema, name);
-                    catalog.insert(name, relation(entry)).map_err(D::Error::custom)?;
+                    let relation = relation(&name, entry).map_err(D::Error::custom)?;
+                    catalog.insert(name, relation).map_err(D::Error::custom)?;
                 }
             }
         }
@@ -241,21 +249,44 @@ impl<'de> Deserialize<'de> for Catalog {
         for (TaggedName(name), Tags(tags)) in file.tags.0 {
             catalog.add_tags(name, tags);
         }
+        catalog.row_attributes().map_err(D::Error::custom)?;
         Ok(catalog)
     }
 }
 
-fn relation(entry: RelationEntry) -> CatalogRelation {
+fn relation(name: &RelationName, entry: RelationEntry) -> Result<CatalogRelation, CatalogError> {
     let column = |(Identifier(name), entry): (Identifier, ColumnEntry)| CatalogColumn {
         name,
         data_type: entry.data_type,
         nullable: entry.nullable,
         tags: entry.tags.0,
     };
-    CatalogRelation {
+    let mut relation = CatalogRelation {
         kind: if entry.view.is_some() { RelationKind::View } else { RelationKind::Table },
         definition: entry.view,
         tags: entry.tags.0,
         columns: entry.columns.0.into_iter().map(column).collect(),
+        row_attributes: BTreeMap::new(),
+    };
+    for (attribute, Identifier(column)) in entry.rows {
+        let wrong =
+            |why: String| CatalogError::Attribute { place: name.to_string(), attribute: attribute.clone(), why };
+        if !AttributeType::is_name(&attribute) {
+            return Err(wrong(
+                "is not a name; give lower-case letters, digits and `_`, and none of Cedar's words".into(),
+            ));
+        }
+        let Some(found) = relation.column(&column) else {
+            return Err(wrong(format!("is column `{column}`, which is not listed; name one of the columns")));
+        };
+        if AttributeType::of_column(&found.data_type).is_none() {
+            return Err(wrong(format!(
+                "is column `{column}` of type {}; text, BOOLEAN, DATE, TIMESTAMP_NTZ and NUMBER with at most 4 digits \
+                 after the point can be row attributes",
+                found.data_type
+            )));
+        }
+        relation.row_attributes.insert(attribute, column);
     }
+    Ok(relation)
 }

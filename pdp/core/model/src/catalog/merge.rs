@@ -82,7 +82,7 @@ impl Catalog {
         }
         for (name, theirs) in other.relations {
             match self.relations.entry(name) {
-                Entry::Occupied(mut ours) => unite_tags(ours.get_mut(), &theirs),
+                Entry::Occupied(mut ours) => unite(ours.get_mut(), &theirs),
                 Entry::Vacant(free) => {
                     let mut theirs = theirs;
                     tag_all(&self.tags, free.key(), &mut theirs);
@@ -111,7 +111,7 @@ impl Catalog {
                     if let Some(difference) = difference(ours.get(), theirs) {
                         differences.push(format!("{name}: {difference}"));
                     }
-                    unite_tags(ours.get_mut(), theirs);
+                    unite(ours.get_mut(), theirs);
                 }
                 Entry::Vacant(free) => {
                     let mut theirs = theirs.clone();
@@ -173,8 +173,11 @@ pub(super) fn tag_all(
     }
 }
 
-fn unite_tags(ours: &mut CatalogRelation, theirs: &CatalogRelation) {
+/// What may be said in several parts: tags and row attributes.
+fn unite(ours: &mut CatalogRelation, theirs: &CatalogRelation) {
     ours.tags.extend(theirs.tags.iter().cloned());
+    let theirs_of_rows = theirs.row_attributes.iter().map(|(attribute, column)| (attribute.clone(), column.clone()));
+    ours.row_attributes.extend(theirs_of_rows);
     for column in &mut ours.columns {
         if let Some(theirs) = theirs.column(&column.name) {
             column.tags.extend(theirs.tags.iter().cloned());
@@ -182,13 +185,18 @@ fn unite_tags(ours: &mut CatalogRelation, theirs: &CatalogRelation) {
     }
 }
 
-/// How two definitions differ, tags aside.
+/// How two definitions differ, but for tags and for row attributes that only one of them has.
 fn difference(ours: &CatalogRelation, theirs: &CatalogRelation) -> Option<String> {
     if ours.kind != theirs.kind {
         return Some("one is a table, the other a view".into());
     }
     if ours.definition != theirs.definition {
         return Some("the view's text is not the same".into());
+    }
+    for (attribute, column) in &ours.row_attributes {
+        if theirs.row_attributes.get(attribute).is_some_and(|other| other != column) {
+            return Some(format!("row attribute `{attribute}` is not the same column"));
+        }
     }
     for column in &ours.columns {
         match theirs.column(&column.name) {

@@ -66,6 +66,12 @@ fn write_relation(out: &mut String, relation: &CatalogRelation) -> fmt::Result {
     if !relation.tags.is_empty() {
         writeln!(out, "        tags: {}", list(&relation.tags))?;
     }
+    if !relation.row_attributes.is_empty() {
+        let rows = relation.row_attributes.iter();
+        let rows: Vec<String> =
+            rows.map(|(attribute, column)| format!("{}: {}", scalar(attribute), key(column))).collect();
+        writeln!(out, "        rows: {{ {} }}", rows.join(", "))?;
+    }
     writeln!(out, "        columns:{}", if relation.columns.is_empty() { " {}" } else { "" })?;
     for column in &relation.columns {
         write!(out, "          {}: {{ type: {}", key(&column.name), scalar(&column.data_type))?;

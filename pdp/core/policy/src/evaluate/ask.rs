@@ -36,13 +36,13 @@ pub(super) enum Answer {
 /// One principal's questions over one set of entities, in one context after the other.
 #[derive(Debug)]
 pub(super) struct Asking<'a> {
-    bundle: &'a Bundle,
-    context: Context,
+    pub(super) bundle: &'a Bundle,
+    pub(super) context: Context,
     /// Answers in this context that hold for every resource the same policies apply to: most columns of a statement.
     known: HashMap<(Action, Vec<u32>), Answer>,
-    principal: EntityUid,
-    keys: Vec<PrincipalKey>,
-    entities: Entities,
+    pub(super) principal: EntityUid,
+    pub(super) keys: Vec<PrincipalKey>,
+    pub(super) entities: Entities,
     selection: Selection,
 }
 

@@ -1,8 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use icegate_pdp_model::{Code, ColumnName, Effect, Level, Mask, MaskedColumn, Outcome, Reason, RelationName};
+use icegate_pdp_model::{
+    Code, ColumnName, Effect, Level, Mask, MaskedColumn, Outcome, Reason, RelationName, RowFilter,
+};
 
-use super::{Question, Subject, Verdict, ask::Answer};
+use super::{Question, Subject, Verdict, ask::Answer, rows::Rows};
 use crate::{annotation::Turn, compile::Bundle, sentence, vocabulary::Action};
 
 /// Most reasons one verdict gives.
@@ -17,6 +19,8 @@ pub(super) struct Combination {
     /// Per column the strictest mask, the policy that asks for it, and how it is explained.
     masks: BTreeMap<ColumnName, (Mask, String, Reason)>,
     masking: BTreeSet<String>,
+    /// Of each statement, the relations of which only some rows may be read.
+    row_filters: Vec<Vec<RowFilter>>,
     permits: BTreeSet<String>,
     /// Relations of the current statement nobody may read: their columns need no sentence of their own.
     unread: HashSet<RelationName>,
@@ -46,6 +50,23 @@ impl Combination {
     pub(super) fn next_statement(&mut self, level: Level) {
         self.unread.clear();
         self.is_classified = level == Level::Classified;
+        self.row_filters.push(Vec::new());
+    }
+
+    pub(super) fn add_rows(&mut self, rows: Rows) {
+        match rows {
+            Rows::All => {}
+            Rows::Some(filter) => {
+                if let Some(filters) = self.row_filters.last_mut() {
+                    filters.push(filter);
+                }
+            }
+            Rows::Erred(policies) => {
+                for id in policies {
+                    self.denied.add(Reason::of_policy(Code::PolicyError, id.as_str(), sentence::erred(&id)));
+                }
+            }
+        }
     }
 
     pub(super) fn add(&mut self, bundle: &Bundle, question: &Question<'_>, answer: Answer) {
@@ -141,6 +162,7 @@ impl Combination {
                 outcome: Outcome::NeedsApproval,
                 reasons: self.waiting.reasons,
                 masks,
+                row_filters: self.row_filters,
                 approval_groups: self.groups,
                 policies: self.waiting.policies,
             };
@@ -151,6 +173,7 @@ impl Combination {
             outcome: if masks.is_empty() { Outcome::Allow } else { Outcome::Mask },
             reasons: explained.reasons,
             masks,
+            row_filters: self.row_filters,
             approval_groups: BTreeSet::new(),
             policies,
         }

@@ -165,6 +165,7 @@ fn request() -> impl Strategy<Value = Request> {
                 subject: String::new(),
                 groups,
                 agent: agent.then(|| Agent { id: "a".into(), assurance: Assurance::Attested }),
+                attributes: std::collections::BTreeMap::new(),
             },
             statements,
             approvals,
@@ -197,6 +198,7 @@ fn statement() -> impl Strategy<Value = StatementAnalysis> {
             effects: objects.iter().map(|object| object.effect).collect(),
             objects,
             columns_read: columns.into_iter().map(|column| column.parse().unwrap()).collect(),
+            rows_met: BTreeSet::new(),
             projection: Vec::new(),
             exports: Vec::new(),
             unresolved: Vec::new(),
@@ -315,6 +317,7 @@ fn a_policy_that_errs_refuses_and_is_named() {
             subject: String::new(),
             groups: BTreeSet::new(),
             agent: None,
+            attributes: std::collections::BTreeMap::new(),
         },
         statements: vec![StatementAnalysis {
             level: Level::Understood,
@@ -322,6 +325,7 @@ fn a_policy_that_errs_refuses_and_is_named() {
             effects: BTreeSet::new(),
             objects: Vec::new(),
             columns_read: ["D.S.T.A".parse().unwrap()].into(),
+            rows_met: BTreeSet::new(),
             projection: Vec::new(),
             exports: Vec::new(),
             unresolved: Vec::new(),
@@ -351,18 +355,19 @@ fn every_request_has_the_shape_the_schema_promises() {
         vocabulary::{Action, Type},
     };
 
-    let schema = crate::compile::schema().unwrap();
+    let schema = crate::compile::schema(crate::SCHEMA).unwrap();
     let bundle = Bundle::of(catalog(), []);
     let mut slice = bundle.slice();
     let runner = &mut TestRunner::deterministic();
     let request = request().new_tree(runner).unwrap();
     let Request { principal, statements, approvals } = proptest::strategy::ValueTree::current(&request);
-    let (user, _) = slice.principal(&principal);
+    let (user, _) = slice.principal(&principal, &BTreeMap::new()).unwrap();
     let session = SessionContext::default();
     for action in Action::ALL {
         let kinds: Vec<Type> = match action {
             Action::Run | Action::Unknown => vec![Type::Connection],
             Action::ReadColumn => vec![Type::Column],
+            Action::ReadRow => vec![Type::Row],
             Action::Approve => vec![Type::ApprovalGroup],
             Action::SearchAudit | Action::ListSessions | Action::RevokeSessions => vec![Type::System],
             Action::Read

@@ -1,6 +1,6 @@
 //! Masks as SQL. Each keeps the column's type, and NULL stays NULL unless the mask is `null`.
 
-use icegate_pdp_model::{ColumnName, Mask};
+use icegate_pdp_model::{ColumnName, Mask, TimeUnit};
 
 use crate::rewrite::Unmaskable;
 
@@ -42,6 +42,14 @@ pub(crate) fn masked(
         (Mask::Redact { text: None }, Family::Boolean) => constant("FALSE"),
         (Mask::Redact { text: None }, Family::Date) => constant("DATE '1970-01-01'"),
         (Mask::Redact { text: None }, Family::Timestamp) => constant("'1970-01-01 00:00:00'"),
+        (Mask::Constant { value }, family) => constant(&typed(value, family).ok_or_else(unfit)?),
+        (Mask::Phone, Family::Text(_)) => phone(column),
+        (Mask::Card, Family::Text(_)) => card(column),
+        (Mask::Truncate { unit: TimeUnit::Quarter | TimeUnit::Month }, Family::Date)
+        | (Mask::Truncate { .. }, Family::Timestamp) => {
+            let Mask::Truncate { unit } = mask else { return Err(unfit()) };
+            format!("DATE_TRUNC('{}', {column})", unit.as_str())
+        }
         (Mask::Partial { first, last }, Family::Text(_)) => partial(column, *first, *last),
         (Mask::Email, Family::Text(len)) => fitted(&email(column), len),
         (Mask::Hash, Family::Text(len)) => {
@@ -54,13 +62,18 @@ pub(crate) fn masked(
             format!("SHA2({} || {column}, 256)", literal(salt))
         }
         (Mask::Year, Family::Date | Family::Timestamp) => format!("DATE_TRUNC('year', {column})"),
-        (Mask::Bucket { size }, Family::Number) => format!("FLOOR({column} / {size}) * {size}"),
+        (Mask::Bucket { size }, Family::Number) => clamped(format!("FLOOR({column} / {size}) * {size}"), data_type),
+        (Mask::Round { size }, Family::Number) => clamped(format!("ROUND({column} / {size}) * {size}"), data_type),
         (
             Mask::Redact { text: Some(_) }
             | Mask::Partial { .. }
             | Mask::Email
             | Mask::Hash
             | Mask::Year
+            | Mask::Phone
+            | Mask::Card
+            | Mask::Truncate { .. }
+            | Mask::Round { .. }
             | Mask::Bucket { .. },
             _,
         ) => return Err(unfit()),
@@ -82,6 +95,70 @@ fn partial(column: &str, first: u32, last: u32) -> String {
     format!("CASE WHEN LENGTH({column}) <= {kept} THEN REPEAT('*', LENGTH({column})) ELSE {shown} END")
 }
 
+/// Digits tell a phone number, letters may; the signs between groups do not.
+fn phone(column: &str) -> String {
+    let kept = "[^-+ ()./]";
+    let start = format!("REGEXP_REPLACE(LEFT({column}, LENGTH({column}) - 2), '{kept}', '*')");
+    format!("CASE WHEN LENGTH({column}) <= 6 THEN REPEAT('*', LENGTH({column})) ELSE {start} || RIGHT({column}, 2) END")
+}
+
+/// As long as the value. With fewer than twelve digits it is no card number.
+fn card(column: &str) -> String {
+    let digits = format!("REGEXP_REPLACE({column}, '[^0-9]', '')");
+    format!(
+        "CASE WHEN LENGTH({digits}) < 12 THEN REPEAT('*', LENGTH({column})) ELSE REPEAT('*', LENGTH({column}) - 4) || RIGHT({digits}, 4) END"
+    )
+}
+
+/// Held within the type: a cast that overflows would say which value did.
+fn clamped(value: String, data_type: &str) -> String {
+    let parameters = data_type.split_once('(').and_then(|(_, rest)| rest.split(')').next());
+    let mut digits = parameters.unwrap_or_default().split(',').map(|text| text.trim().parse::<usize>());
+    let precision = match digits.next() {
+        Some(Ok(precision)) if (1..38).contains(&precision) => precision,
+        _ => return value,
+    };
+    let scale = match digits.next() {
+        Some(Ok(scale)) if scale <= precision => scale,
+        _ => 0,
+    };
+    let whole = if precision == scale { "0".to_owned() } else { "9".repeat(precision - scale) };
+    let limit = if scale == 0 { whole } else { format!("{whole}.{}", "9".repeat(scale)) };
+    format!("LEAST(GREATEST({value}, -{limit}), {limit})")
+}
+
+/// A constant of the type; `None` when the text is no value of it.
+fn typed(value: &str, family: Family) -> Option<String> {
+    match family {
+        Family::Text(len) => {
+            let fits = len.is_none_or(|len| u64::try_from(value.chars().count()).is_ok_and(|chars| chars <= len));
+            fits.then(|| literal(value))
+        }
+        Family::Number => {
+            let digits = value.strip_prefix('-').unwrap_or(value);
+            let plain = !digits.is_empty() && digits.len() <= 9 && digits.bytes().all(|byte| byte.is_ascii_digit());
+            plain.then(|| value.to_owned())
+        }
+        Family::Boolean => match value {
+            "true" => Some("TRUE".to_owned()),
+            "false" => Some("FALSE".to_owned()),
+            _ => None,
+        },
+        Family::Date | Family::Timestamp => {
+            let shape = value.len() == 10
+                && value
+                    .bytes()
+                    .zip("0000-00-00".bytes())
+                    .all(|(c, s)| if s == b'0' { c.is_ascii_digit() } else { c == s });
+            let within = |from: usize, to: usize, most: u32| {
+                value.get(from..to).and_then(|text| text.parse().ok()).is_some_and(|n: u32| (1..=most).contains(&n))
+            };
+            (shape && within(5, 7, 12) && within(8, 10, 28)).then(|| format!("'{value}'"))
+        }
+        Family::Other => None,
+    }
+}
+
 /// The domain is what follows the only `@`; without exactly one nothing is shown.
 fn email(column: &str) -> String {
     let domain = format!("SPLIT_PART({column}, '@', 2)");
@@ -99,7 +176,7 @@ fn fitted(value: &str, len: Option<u64>) -> String {
     }
 }
 
-fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
@@ -186,6 +263,16 @@ mod tests {
             ("bucket(10)", "DATE"),
             ("partial(last=4)", "NUMBER"),
             ("redact(x)", "NUMBER"),
+            ("constant(x)", "NUMBER"),
+            ("constant(maybe)", "BOOLEAN"),
+            ("constant(2026-13-01)", "DATE"),
+            ("constant(unknown)", "VARCHAR(5)"),
+            ("constant(0)", "VARIANT"),
+            ("phone", "NUMBER"),
+            ("card", "NUMBER(16,0)"),
+            ("truncate(day)", "DATE"),
+            ("truncate(month)", "VARCHAR"),
+            ("round(10)", "VARCHAR"),
             ("bucket(5)", "VARIANT"),
             ("null", "a) b"),
         ] {

@@ -75,7 +75,7 @@ pub(crate) fn relation(name: &RelationName) -> String {
     [&name.database, &name.schema, &name.name].map(|part| plain_or_quoted(part)).join(".")
 }
 
-fn plain_or_quoted(part: &str) -> String {
+pub(crate) fn plain_or_quoted(part: &str) -> String {
     let mut bytes = part.bytes();
     let plain = bytes.next().is_some_and(|b| b.is_ascii_uppercase() || b == b'_')
         && bytes.all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
