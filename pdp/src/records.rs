@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, pin::Pin, sync::Arc};
 
 use futures::Stream;
-use icegate_pdp_audit::{DecisionEvent, Event, JournaledRun, OutcomeEvent, RunStatus};
+use icegate_pdp_audit::{DecisionEvent, Delivery, Event, JournaledRun, OutcomeEvent, RunStatus};
 use icegate_pdp_model::{Agent, Assurance, Principal, Timestamp};
 use icegate_pdp_policy::PersonAction;
 use icegate_pdp_store::{Change, RecordRow, Search, StateChange, StoreError};
@@ -302,6 +302,13 @@ fn outcome(request: v1::AppendOutcomeRequest, ended: Option<Timestamp>) -> Resul
         v1::RunStatus::Unknown => RunStatus::Unknown,
         v1::RunStatus::Unspecified => return Err(Status::invalid_argument("`status` is not set.")),
     };
+    let delivery = match request.delivery() {
+        v1::Delivery::Unspecified => None,
+        v1::Delivery::Inline => Some(Delivery::Inline),
+        v1::Delivery::Through => Some(Delivery::Through),
+        v1::Delivery::Direct => Some(Delivery::Direct),
+        v1::Delivery::Stage => Some(Delivery::Stage),
+    };
     let set = |text: String| Some(text).filter(|text| !text.is_empty());
     Ok(OutcomeEvent {
         decision_id: request.decision_id,
@@ -312,6 +319,7 @@ fn outcome(request: v1::AppendOutcomeRequest, ended: Option<Timestamp>) -> Resul
         duration_ms: request.duration_ms,
         error_code: set(request.error_code),
         ended,
+        delivery,
     })
 }
 

@@ -103,7 +103,12 @@ fn held(proxy: &Proxy, session: &Session, query_id: &QueryId) -> Option<Arc<Run>
 }
 
 /// Serves `GET /queries/<id>/result`.
-pub(crate) async fn result(proxy: &Arc<Proxy>, session: Arc<Session>, query_id: QueryId) -> Result<Told, Stop> {
+pub(crate) async fn result(
+    proxy: &Arc<Proxy>,
+    session: Arc<Session>,
+    query_id: QueryId,
+    base: Option<Arc<str>>,
+) -> Result<Told, Stop> {
     if let Some(run) = held(proxy, &session, &query_id) {
         let answer = run.polled(&session, proxy.hold.poll).await?;
         // Released, and running at Snowflake: from here on it is Snowflake that is polled.
@@ -113,7 +118,7 @@ pub(crate) async fn result(proxy: &Arc<Proxy>, session: Arc<Session>, query_id: 
     }
     let binding = proxy.queries.of_session(&query_id, &session)?;
     // In a task of its own: the reply that ends a statement must be recorded whether or not the driver is still there.
-    let fetched = tokio::spawn(fetch(Arc::clone(proxy), Arc::clone(&session), query_id, binding));
+    let fetched = tokio::spawn(fetch(Arc::clone(proxy), Arc::clone(&session), query_id, binding, base));
     tokio::select! {
         biased;
         ending = session.ended() => Err(ending.into()),
@@ -126,6 +131,7 @@ async fn fetch(
     session: Arc<Session>,
     query_id: QueryId,
     binding: Arc<Binding>,
+    base: Option<Arc<str>>,
 ) -> Result<Bytes, Stop> {
     let upstream_id = binding.upstream_id.as_ref().unwrap_or(&query_id);
     let path = paths::result_path(upstream_id);
@@ -134,6 +140,8 @@ async fn fetch(
         query_id: binding.upstream_id.is_some().then_some(&query_id),
         error_text: binding.error_text,
         statement_kinds: &binding.statement_kinds,
+        decision_id: &binding.decision_id,
+        base: base.as_deref(),
     };
     let read = read(&proxy, &session, &raw, &terms);
     if read.is_success() {
@@ -156,7 +164,14 @@ pub(crate) async fn settle(proxy: &Arc<Proxy>, session: &Arc<Session>, gate: &mu
         let binding = proxy.queries.of_session(&statement.query_id, session)?;
         let path = paths::result_path(&statement.query_id);
         let raw = proxy.call_upstream(session, Method::GET, &path, None).await?.map_err(refuse::unanswered)?;
-        let terms = Terms { query_id: None, error_text: binding.error_text, statement_kinds: &binding.statement_kinds };
+        // Nobody is told of it: only its end counts.
+        let terms = Terms {
+            query_id: None,
+            error_text: binding.error_text,
+            statement_kinds: &binding.statement_kinds,
+            decision_id: &binding.decision_id,
+            base: Some(""),
+        };
         let read = read(proxy, session, &raw, &terms);
         if !read.is_end() {
             return Err(Stop::new(

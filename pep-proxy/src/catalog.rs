@@ -95,7 +95,8 @@ async fn rows(
     let Asked { status, query_id, rows } = asked;
     let count = rows.as_ref().ok().map(|rows| rows.len() as u64);
     let error_code = rows.as_ref().err().cloned().unwrap_or_default();
-    let end = RunEnd { status, query_id, rows: count, duration: started.elapsed(), error_code };
+    // No client gets any of it.
+    let end = RunEnd { status, query_id, rows: count, duration: started.elapsed(), error_code, delivery: None };
     proxy.recorder.outcome(&decision_id, &format!("catalog-{}", proxy.pep_id), end).await;
     Some(rows.map(|rows| CatalogRows {
         more: text::is_paged(question) && rows.len() as u64 >= u64::from(question.rows_max),

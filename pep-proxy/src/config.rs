@@ -15,6 +15,8 @@ use std::{
 };
 
 use http::Uri;
+use icegate_pep_protocol::HostPattern;
+use serde::Deserialize;
 
 /// Everything a proxy is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub struct Config {
     pub tokens: Tokens,
     /// Statements that wait for a person.
     pub hold: Hold,
+    /// The parts of large results that lie in storage.
+    pub results: Results,
     /// Bounds on what one client may cost.
     pub limits: Limits,
     /// Where metrics and health are served; `None` is nowhere.
@@ -162,6 +166,63 @@ pub struct Hold {
     /// Having seen no poll for this long means the driver has gone; the statement will not run.
     pub abandoned: Duration,
 }
+
+/// The parts of large results that lie in storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Results {
+    /// How they reach drivers.
+    pub chunks: Delivering,
+    /// Hosts they may lie on.
+    pub storage_hosts: Vec<HostPattern>,
+    /// Certificate authorities (PEM) to trust there instead of the public ones.
+    pub ca: Option<PathBuf>,
+    /// `http` is taken, on loopback only.
+    pub danger_plaintext: bool,
+    /// Where drivers reach this proxy, when it is not where they connect to.
+    pub url: Option<String>,
+    /// How long an address of a part is good.
+    pub ttl: Duration,
+    /// Parts on their way at one time.
+    pub fetches_max: usize,
+}
+
+/// How the parts of a result in storage reach drivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivering {
+    /// From this proxy, which fetches them.
+    #[default]
+    Through,
+    /// From the storage itself, by Snowflake's own URLs.
+    Direct,
+}
+
+impl Default for Results {
+    fn default() -> Self {
+        Self {
+            chunks: Delivering::default(),
+            storage_hosts: STORAGE_HOSTS.iter().filter_map(|text| HostPattern::parse(text)).collect(),
+            ca: None,
+            danger_plaintext: false,
+            url: None,
+            ttl: Duration::from_hours(1),
+            fetches_max: 512,
+        }
+    }
+}
+
+/// Where Snowflake's accounts on the three clouds keep results.
+const STORAGE_HOSTS: [&str; 9] = [
+    "s3.amazonaws.com",
+    "*.s3.amazonaws.com",
+    "s3.*.amazonaws.com",
+    "*.s3.*.amazonaws.com",
+    "*.s3.*.amazonaws.com.cn",
+    "*.blob.core.windows.net",
+    "*.blob.core.usgovcloudapi.net",
+    "storage.googleapis.com",
+    "*.storage.googleapis.com",
+];
 
 /// Bounds on what one client may cost.
 #[derive(Debug, Clone, PartialEq, Eq)]

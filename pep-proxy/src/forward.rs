@@ -9,7 +9,7 @@ use http::Method;
 use icegate_pep_protocol::{
     PepCode, QueryId, Refusal, Reply, Secret,
     answer::MonitoredStatus,
-    reply::{ContextUpdate, ErrorText, ReplyTerms},
+    reply::{ChunkTerms, ContextUpdate, Delivery, ErrorText, ReplyRefusal, ReplyTerms},
     upstream::query_path,
 };
 use icegate_proto::v1::{RunStatus, SessionContext};
@@ -19,6 +19,7 @@ use self::upstream::RawReply;
 use crate::{
     answer::Binding,
     ask::Permitted,
+    chunk,
     metrics::STAGE_DURATION,
     proxy::Proxy,
     record::RunEnd,
@@ -70,8 +71,13 @@ pub(crate) async fn forward(
             return Forwarded { done: Done::stopped(&stop, None), end: Some(end) };
         }
     };
-    let terms =
-        Terms { query_id: None, error_text: permitted.error_text(), statement_kinds: permitted.statement_kinds() };
+    let terms = Terms {
+        query_id: None,
+        decision_id: permitted.decision_id(),
+        error_text: permitted.error_text(),
+        statement_kinds: permitted.statement_kinds(),
+        base: run.base.as_deref(),
+    };
     let read = read(proxy, session, &raw, &terms);
     settle(gate, &permitted, &read, lost);
     if let Some(query_id) = &read.query_id {
@@ -169,6 +175,10 @@ pub(crate) struct Terms<'a> {
     pub(crate) query_id: Option<&'a QueryId>,
     pub(crate) error_text: ErrorText,
     pub(crate) statement_kinds: &'a [String],
+    /// Whose the parts in storage are.
+    pub(crate) decision_id: &'a str,
+    /// Where the client reaches this proxy; without it such parts are withheld.
+    pub(crate) base: Option<&'a str>,
 }
 
 /// A reply that was looked at.
@@ -179,6 +189,7 @@ pub(crate) struct Read {
     rows: Option<u64>,
     query_id: Option<QueryId>,
     result_ids: Vec<QueryId>,
+    delivery: Option<Delivery>,
     pub(crate) context: ContextUpdate,
 }
 
@@ -203,6 +214,7 @@ pub(crate) fn read(proxy: &Proxy, session: &Session, raw: &RawReply, terms: &Ter
         rows: None,
         query_id: None,
         result_ids: Vec::new(),
+        delivery: None,
         context: ContextUpdate::default(),
     };
     let reply = match Reply::parse(&raw.body, &proxy.limits) {
@@ -227,10 +239,23 @@ pub(crate) fn read(proxy: &Proxy, session: &Session, raw: &RawReply, terms: &Ter
     read.context = reply.context();
     let UpstreamTokens { session: token, master } = session.upstream();
     let secrets: Vec<&Secret> = std::iter::once(&token).chain(&master).collect();
+    let parts = match parts(proxy, session, &reply, terms) {
+        Ok(parts) => parts,
+        Err(error) => {
+            warn!(session_id = session.id, %error, "reply withheld");
+            read.kind = ReadKind::Withheld(error.refusal());
+            return read;
+        }
+    };
     let terms = ReplyTerms {
         query_id: terms.query_id,
         error_text: terms.error_text,
         statement_kinds: terms.statement_kinds,
+        chunks: match &parts {
+            Parts::None => ChunkTerms::Withhold,
+            Parts::Direct => ChunkTerms::Direct,
+            Parts::Through(addresses) => ChunkTerms::Through(addresses),
+        },
         secrets: &secrets,
     };
     match reply.into_client(&terms) {
@@ -239,6 +264,7 @@ pub(crate) fn read(proxy: &Proxy, session: &Session, raw: &RawReply, terms: &Ter
                 debug!(session_id = session.id, fields = ?client.dropped_fields, "fields of a reply left out");
             }
             read.body = client.body.into();
+            read.delivery = client.delivery;
         }
         Err(error) => {
             warn!(session_id = session.id, %error, "reply withheld");
@@ -246,6 +272,30 @@ pub(crate) fn read(proxy: &Proxy, session: &Session, raw: &RawReply, terms: &Ter
         }
     }
     read
+}
+
+/// How the parts of a result that lie in storage reach the client.
+enum Parts {
+    None,
+    Direct,
+    Through(Vec<String>),
+}
+
+fn parts(proxy: &Proxy, session: &Session, reply: &Reply<'_>, terms: &Terms<'_>) -> Result<Parts, ReplyRefusal> {
+    if !reply.is_success() || reply.is_in_progress() {
+        return Ok(Parts::None);
+    }
+    let Some(chunks) = reply.chunks()? else { return Ok(Parts::None) };
+    if proxy.storage.is_direct() {
+        // No driver is sent to a host that is no storage, either.
+        let allowed = chunks.all.iter().all(|chunk| proxy.storage.allowed(chunk.url.expose()).is_some());
+        return if allowed { Ok(Parts::Direct) } else { Err(ReplyRefusal::Chunks) };
+    }
+    let own = reply.query_id();
+    let query_id = terms.query_id.or(own.as_ref()).ok_or(ReplyRefusal::Chunks)?;
+    let owner = chunk::Owner { session_id: &session.id, decision_id: terms.decision_id, query_id };
+    let base = terms.base.ok_or(ReplyRefusal::Chunks)?;
+    chunk::addresses(proxy, owner, &chunks, base).map(Parts::Through).ok_or(ReplyRefusal::Chunks)
 }
 
 impl Read {
@@ -284,6 +334,7 @@ impl Read {
             rows: if matches!(status, RunStatus::Succeeded | RunStatus::Withheld) { self.rows } else { None },
             duration: started.elapsed(),
             error_code,
+            delivery: self.delivery,
         })
     }
 

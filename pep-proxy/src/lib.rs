@@ -31,7 +31,8 @@
 //! In the order a statement flows: [`config`], `listen` (sockets and bytes), `proxy` (which part answers which call),
 //! `session` (login, renewal, where a session stands), `statement` (one run from request to record), `ask` (the PDP, the
 //! decision cache, the watch), `refuse`, `hold` (waiting for a person), `forward` (Snowflake), `answer` (results by id,
-//! monitoring, aborts), `record` (outcomes and the journal), `catalog` (the PDP's questions about the warehouse), [`metrics`].
+//! monitoring, aborts), `chunk` (parts of results in storage), `record` (outcomes and the journal), `catalog` (the PDP's
+//! questions about the warehouse), [`metrics`].
 //!
 //! # Invariants
 //! - Nothing is sent to Snowflake for a client without an `ask::Permitted`, and only `ask` makes one, after the record of
@@ -42,6 +43,7 @@
 mod answer;
 mod ask;
 mod catalog;
+mod chunk;
 pub mod config;
 mod forward;
 mod hold;
@@ -74,6 +76,7 @@ pub use crate::config::{Config, ConfigError};
 use crate::{
     answer::Queries,
     ask::{cache::Cache, pdp::Pdp},
+    chunk::Storage,
     config::secrets::{Secrets, SecretsError},
     forward::upstream::Upstream,
     hold::Holds,
@@ -181,6 +184,9 @@ async fn serve(config: Config, secrets: Secrets) -> Result<Running, StartError> 
 }
 
 fn proxy(config: &Config, secrets: Secrets, journal: Journal) -> Result<Proxy, StartError> {
+    if config.results.chunks == config::Delivering::Direct {
+        info!("parts of large results go from storage to drivers directly, past this proxy");
+    }
     if secrets.token_keys_passing {
         warn!("`tokens.keys_file` is not set: a restart of this proxy ends all sessions");
     }
@@ -206,6 +212,7 @@ fn proxy(config: &Config, secrets: Secrets, journal: Journal) -> Result<Proxy, S
         session_ttl: tokens.session_ttl,
         master_ttl: tokens.master_ttl,
         upstream: Upstream::new(upstream, &secrets.upstream_tls, limits.reply_bytes_max),
+        storage: Storage::new(&config.results, &secrets.storage_tls),
         account: upstream.account.clone(),
         user: upstream.user.clone(),
         credential: secrets.credential,

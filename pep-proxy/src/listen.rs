@@ -4,8 +4,8 @@ use std::{convert::Infallible, io::Write as _, net::SocketAddr, sync::Arc, time:
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -19,7 +19,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
-use crate::proxy::Proxy;
+use crate::{chunk::Flow, proxy::Proxy};
 
 /// Longest wait for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,6 +38,42 @@ pub(crate) struct Call {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) peer: SocketAddr,
+    /// Where the client reaches this proxy, as it says itself: scheme and authority. `None` when it does not say.
+    pub(crate) base: Option<Arc<str>>,
+}
+
+/// What goes out.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) content_type: HeaderValue,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) content: Content,
+}
+
+/// The body of an answer.
+pub(crate) enum Content {
+    Whole(Bytes),
+    /// Still coming, and not to be packed.
+    Flow(Flow),
+}
+
+impl Answer {
+    /// As drivers want it: always 200, because they retry or log in again on anything else.
+    pub(crate) fn json(body: Bytes) -> Self {
+        Self {
+            status: StatusCode::OK,
+            content_type: HeaderValue::from_static("application/json"),
+            headers: Vec::new(),
+            content: Content::Whole(body),
+        }
+    }
+}
+
+impl Call {
+    /// Whether the client takes a packed answer.
+    pub(crate) fn takes_gzip(&self) -> bool {
+        takes_gzip(&self.headers)
+    }
 }
 
 /// Why a request could not even be read.
@@ -68,9 +104,11 @@ pub(crate) async fn serve(
         tokio::spawn(async move {
             let _permit = permit;
             match acceptor {
-                None => connection(stream, proxy, peer, watcher).await,
+                None => connection(stream, proxy, Peer { addr: peer, scheme: "http" }, watcher).await,
                 Some(acceptor) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => connection(stream, proxy, peer, watcher).await,
+                    Ok(Ok(stream)) => {
+                        connection(stream, proxy, Peer { addr: peer, scheme: "https" }, watcher).await;
+                    }
                     Ok(Err(error)) => debug!(%peer, %error, "tls handshake failed"),
                     Err(_elapsed) => debug!(%peer, "tls handshake too slow"),
                 },
@@ -101,7 +139,7 @@ async fn accept(
 }
 
 /// Serves one connection. One that breaks is the client's affair; what it asked for goes on by itself.
-async fn connection<I>(io: I, proxy: Arc<Proxy>, peer: SocketAddr, watcher: Watcher)
+async fn connection<I>(io: I, proxy: Arc<Proxy>, peer: Peer, watcher: Watcher)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -116,7 +154,14 @@ where
     let _ = watcher.watch(connection).await;
 }
 
-async fn one(request: Request<Incoming>, proxy: &Arc<Proxy>, peer: SocketAddr) -> Response<Full<Bytes>> {
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy)]
+struct Peer {
+    addr: SocketAddr,
+    scheme: &'static str,
+}
+
+async fn one(request: Request<Incoming>, proxy: &Arc<Proxy>, peer: Peer) -> Response<Either<Full<Bytes>, Flow>> {
     let gzip = takes_gzip(request.headers());
     let body_bytes_max = proxy.body_bytes_max(request.headers());
     let answer = match read(request, body_bytes_max, peer).await {
@@ -126,12 +171,13 @@ async fn one(request: Request<Incoming>, proxy: &Arc<Proxy>, peer: SocketAddr) -
     response(answer, gzip)
 }
 
-async fn read(request: Request<Incoming>, body_bytes_max: usize, peer: SocketAddr) -> Result<Call, Unread> {
+async fn read(request: Request<Incoming>, body_bytes_max: usize, peer: Peer) -> Result<Call, Unread> {
     let (head, body) = request.into_parts();
     let body = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, body_bytes_max).collect())
         .await
         .map_err(|_elapsed| Unread::Cut)?
         .map_err(|error| if error.is::<LengthLimitError>() { Unread::TooLarge } else { Unread::Cut })?;
+    let base = host(&head.headers).map(|host| format!("{}://{host}", peer.scheme).into());
     Ok(Call {
         method: head.method,
         // A whole URL is what one sends to a proxy of the other sort; no path of ours is empty.
@@ -139,22 +185,42 @@ async fn read(request: Request<Incoming>, body_bytes_max: usize, peer: SocketAdd
         query: head.uri.query().unwrap_or_default().to_owned(),
         headers: head.headers,
         body: body.to_bytes(),
-        peer,
+        peer: peer.addr,
+        base,
     })
 }
 
-/// Always 200: drivers retry or log in again on anything else.
-fn response(body: Bytes, gzip: bool) -> Response<Full<Bytes>> {
-    let packed = if gzip && body.len() >= GZIP_FROM_BYTES { pack(&body) } else { None };
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = StatusCode::OK;
+/// The one `Host` there is, when it is a host and perhaps a port.
+fn host(headers: &HeaderMap) -> Option<&str> {
+    const HOST_BYTES_MAX: usize = 255;
+    let mut all = headers.get_all(header::HOST).iter();
+    let host = all.next()?.to_str().ok()?;
+    let sound = host.len() <= HOST_BYTES_MAX
+        && !host.is_empty()
+        && host
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']'));
+    (sound && all.next().is_none()).then_some(host)
+}
+
+fn response(answer: Answer, gzip: bool) -> Response<Either<Full<Bytes>, Flow>> {
+    let mut response = match answer.content {
+        Content::Flow(flow) => Response::new(Either::Right(flow)),
+        Content::Whole(body) => {
+            let packed = if gzip && body.len() >= GZIP_FROM_BYTES { pack(&body) } else { None };
+            let encoded = packed.is_some();
+            let mut response = Response::new(Either::Left(Full::new(packed.unwrap_or(body))));
+            if encoded {
+                response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            }
+            response
+        }
+    };
+    *response.status_mut() = answer.status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_TYPE, answer.content_type);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(packed) = packed {
-        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        *response.body_mut() = Full::new(packed);
-    }
+    headers.extend(answer.headers);
     response
 }
 

@@ -34,6 +34,10 @@ pub const STAGE_DURATION: &str = "icegate_pep_stage_duration_seconds";
 pub const UPSTREAM_DURATION: &str = "icegate_pep_upstream_duration_seconds";
 /// Calls to the warehouse that got no answer.
 pub const UPSTREAM_ERRORS: &str = "icegate_pep_upstream_errors_total";
+/// Time the storage took to begin a part of a result.
+pub const CHUNK_DURATION: &str = "icegate_pep_chunk_duration_seconds";
+/// Bytes of results passed on from storage.
+pub const CHUNK_BYTES: &str = "icegate_pep_chunk_bytes_total";
 /// Time the PDP took to answer one call.
 pub const PDP_DURATION: &str = "icegate_pep_pdp_duration_seconds";
 /// Sessions in memory.
@@ -79,6 +83,8 @@ fn describe() {
     describe_counter!(CACHE_INVALIDATIONS, "times the decision cache was emptied for a new bundle");
     describe_counter!(REFUSALS, "refusals by code");
     describe_histogram!(STAGE_DURATION, Unit::Seconds, "time of one stage of a statement");
+    describe_histogram!(CHUNK_DURATION, Unit::Seconds, "time the storage took to begin a part of a result");
+    describe_counter!(CHUNK_BYTES, Unit::Bytes, "bytes of results passed on from storage");
     describe_histogram!(UPSTREAM_DURATION, Unit::Seconds, "time the warehouse took to answer a call");
     describe_counter!(UPSTREAM_ERRORS, "calls to the warehouse that got no answer");
     describe_histogram!(PDP_DURATION, Unit::Seconds, "time the PDP took to answer a call");

@@ -20,10 +20,11 @@ use crate::{
         cache::Cache,
         pdp::{Pdp, PdpError},
     },
+    chunk::{self, Storage},
     config::{Hold, secrets::Credential},
     forward::upstream::{RawReply, Upstream, UpstreamError},
     hold::Holds,
-    listen::{Call, Unread},
+    listen::{Answer, Call, Unread},
     metrics::REQUESTS,
     record::{Recorder, unix_ms},
     refuse::Stop,
@@ -55,6 +56,7 @@ pub(crate) struct Proxy {
     pub(crate) session_ttl: Duration,
     pub(crate) master_ttl: Duration,
     pub(crate) upstream: Upstream,
+    pub(crate) storage: Storage,
     pub(crate) account: String,
     pub(crate) user: String,
     pub(crate) credential: Credential,
@@ -89,13 +91,16 @@ fn token(headers: &HeaderMap) -> Option<&str> {
 
 impl Proxy {
     /// Answers one call, whatever it is.
-    pub(crate) async fn answer(self: &Arc<Self>, call: Call) -> Bytes {
+    pub(crate) async fn answer(self: &Arc<Self>, call: Call) -> Answer {
         let route = match Route::parse(call.method.as_str(), &call.path, &call.query) {
             Ok(route) => route,
             Err(error) => return counted("unknown", Err(unknown_route(&error))),
         };
         let name = route.name();
-        counted(name, self.serve(route, &call).await)
+        match route {
+            Route::Chunk(sealed) => chunk::serve(self, &sealed, call.takes_gzip()).await,
+            route => counted(name, self.serve(route, &call).await),
+        }
     }
 
     /// Bytes of a body that are taken: few before anything shows that the caller may be somebody.
@@ -110,7 +115,7 @@ impl Proxy {
 
     /// Answers a call whose bytes did not come whole.
     #[expect(clippy::unused_self, reason = "it is the proxy that answers")]
-    pub(crate) fn unread(&self, unread: Unread) -> Bytes {
+    pub(crate) fn unread(&self, unread: Unread) -> Answer {
         let stop = match unread {
             Unread::TooLarge => Stop::new(
                 PepCode::RequestLimit,
@@ -135,12 +140,22 @@ impl Proxy {
                 let session = self.session(call).await?;
                 return statement::query(self, session, request_id, call).await;
             }
-            Route::QueryResult(id) => return answer::result(self, self.session(call).await?, id).await,
+            Route::QueryResult(id) => {
+                return answer::result(self, self.session(call).await?, id, self.base(call)).await;
+            }
             Route::Monitoring(id) => answer::monitoring(self, &self.session(call).await?, &id).await?,
             Route::AbortByRequest => answer::abort_by_request(self, &self.session(call).await?, call).await?,
+            Route::Chunk(_) | Route::ApiSubmit { .. } | Route::ApiResult { .. } | Route::ApiCancel(_) => {
+                return Err(unknown_route(&RouteError::Unknown));
+            }
             Route::AbortById(id) => answer::abort_by_id(self, &self.session(call).await?, &id).await?,
         };
         Ok(body.into())
+    }
+
+    /// Where the client of a call reaches this proxy.
+    pub(crate) fn base(&self, call: &Call) -> Option<Arc<str>> {
+        self.storage.base().map(Arc::from).or_else(|| call.base.clone())
     }
 
     /// The call's body as a JSON object.
@@ -373,10 +388,10 @@ impl Drop for Working {
     }
 }
 
-fn counted(route: &'static str, answered: Result<Told, Stop>) -> Bytes {
+fn counted(route: &'static str, answered: Result<Told, Stop>) -> Answer {
     let Told { body, outcome } = answered.unwrap_or_else(|stop| Told { body: stop.body(None), outcome: "refused" });
     metrics::counter!(REQUESTS, "route" => route, "outcome" => outcome).increment(1);
-    body
+    Answer::json(body)
 }
 
 fn unknown_route(error: &RouteError) -> Stop {

@@ -7,7 +7,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use icegate_proto::v1::{AppendOutcomeRequest, JournalEntry, JournaledIntent, RunStatus, journal_entry::Entry};
+use icegate_pep_protocol::Delivery;
+use icegate_proto::v1::{self, AppendOutcomeRequest, JournalEntry, JournaledIntent, RunStatus, journal_entry::Entry};
 use tokio::sync::Notify;
 use tonic::Code;
 use tracing::{error, info, warn};
@@ -40,12 +41,21 @@ pub(crate) struct RunEnd {
     pub(crate) rows: Option<u64>,
     pub(crate) duration: Duration,
     pub(crate) error_code: String,
+    /// How the result reached the client; nothing without one.
+    pub(crate) delivery: Option<Delivery>,
 }
 
 impl RunEnd {
     /// An end no warehouse answer stands behind.
     pub(crate) fn without_reply(status: RunStatus, error_code: &str, duration: Duration) -> Self {
-        Self { status, query_id: String::new(), rows: None, duration, error_code: error_code.to_owned() }
+        Self {
+            status,
+            query_id: String::new(),
+            rows: None,
+            duration,
+            error_code: error_code.to_owned(),
+            delivery: None,
+        }
     }
 }
 
@@ -65,6 +75,7 @@ impl Recorder {
             rows: end.rows,
             duration_ms: u64::try_from(end.duration.as_millis()).unwrap_or(u64::MAX),
             error_code: end.error_code,
+            delivery: end.delivery.map_or(v1::Delivery::Unspecified, told).into(),
         };
         // INVARIANT: an outcome never overtakes its intent, which may still be in the journal.
         if self.journal.is_empty() {
@@ -148,6 +159,15 @@ pub(crate) fn unix_ms() -> i64 {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn told(delivery: Delivery) -> v1::Delivery {
+    match delivery {
+        Delivery::Inline => v1::Delivery::Inline,
+        Delivery::Through => v1::Delivery::Through,
+        Delivery::Direct => v1::Delivery::Direct,
+        Delivery::Stage => v1::Delivery::Stage,
+    }
 }
 
 fn word(status: RunStatus) -> &'static str {

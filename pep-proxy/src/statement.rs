@@ -53,6 +53,8 @@ pub(crate) struct Run {
     pub(crate) started_ms: i64,
     /// The driver asked to come back later.
     pub(crate) detached: bool,
+    /// Where the driver reaches this proxy.
+    pub(crate) base: Option<Arc<str>>,
     state: watch::Sender<State>,
     cancel: watch::Sender<bool>,
     /// The text as it was sent; `None` before.
@@ -123,7 +125,7 @@ pub(crate) async fn query(
     let request =
         QueryRequest::parse(body, &proxy.limits).map_err(|error| Stop::new(error.code(), error.to_string()))?;
     let request_id = request_id.map_or_else(fresh_request_id, Ok)?;
-    let run = begin_or_join(proxy, &session, request_id, request)?;
+    let run = begin_or_join(proxy, &session, request_id, request, proxy.base(call))?;
     run.first_answer(&session).await
 }
 
@@ -133,6 +135,7 @@ fn begin_or_join(
     session: &Arc<Session>,
     request_id: RequestId,
     request: QueryRequest,
+    base: Option<Arc<str>>,
 ) -> Result<Arc<Run>, Stop> {
     let key = RunKey { body: digest(&request), request_id };
     let fresh = fresh_query_id()?;
@@ -149,7 +152,7 @@ fn begin_or_join(
             "Too many statements of this session are on their way or run in the background. Wait for some of them, or use another session.",
         ));
     }
-    let run = Arc::new(Run::new(key, &session.id, fresh, request.async_exec()));
+    let run = Arc::new(Run::new(key, &session.id, fresh, request.async_exec(), base));
     runs.insert(run.key.clone(), Arc::clone(&run));
     drop(runs);
     let guard =
@@ -304,13 +307,14 @@ impl fmt::Debug for Run {
 }
 
 impl Run {
-    fn new(key: RunKey, session_id: &str, query_id: QueryId, detached: bool) -> Self {
+    fn new(key: RunKey, session_id: &str, query_id: QueryId, detached: bool, base: Option<Arc<str>>) -> Self {
         Self {
             key,
             session_id: session_id.to_owned(),
             query_id,
             started_ms: unix_ms(),
             detached,
+            base,
             state: watch::Sender::new(State::Working),
             cancel: watch::Sender::new(false),
             sent: Mutex::default(),

@@ -12,9 +12,9 @@
 use std::sync::LazyLock;
 
 use icegate_pep_protocol::{
-    AbortRequest, ClientFacts, ErrorText, Limits, LoginRequest, QueryId, QueryRequest, RenewRequest, Reply, ReplyTerms,
-    RequestedNames, Route, SealKey, SealedSession, Sealer, Secret, SessionContext, TokenKind, UpstreamSession, body,
-    decode_body, parse_authorization,
+    AbortRequest, ChunkTerms, ClientFacts, ErrorText, Limits, LoginRequest, QueryId, QueryRequest, RenewRequest, Reply,
+    ReplyTerms, RequestedNames, Route, SealKey, SealedSession, Sealer, Secret, SessionContext, TokenKind,
+    UpstreamSession, body, decode_body, parse_authorization,
 };
 use icegate_tests::{
     fuzz::{bytes, json_text, mutated_bytes},
@@ -135,8 +135,13 @@ fn replies(dice: &mut Dice) {
     let Ok(reply) = Reply::parse(text.as_bytes(), &limits) else { return };
     drop((reply.query_id(), reply.context(), reply.rows(), reply.result_ids(), reply.session_loss()));
     let secret = Secret::new(CREDENTIAL);
-    for error_text in [ErrorText::Keep, ErrorText::Withhold] {
-        let terms = ReplyTerms { query_id: None, error_text, statement_kinds: &[], secrets: &[&secret] };
+    let addresses = [String::from("https://icegate.test/chunks/1")];
+    for (error_text, chunks) in [
+        (ErrorText::Keep, ChunkTerms::Withhold),
+        (ErrorText::Withhold, ChunkTerms::Direct),
+        (ErrorText::Withhold, ChunkTerms::Through(&addresses)),
+    ] {
+        let terms = ReplyTerms { query_id: None, error_text, statement_kinds: &[], secrets: &[&secret], chunks };
         let Ok(reply) = Reply::parse(text.as_bytes(), &limits) else { panic!("read once, not twice: {text}") };
         if let Ok(answer) = reply.into_client(&terms) {
             // Rows go through unread, however deep they are; only this reader minds.

@@ -16,6 +16,7 @@ fn outcome(decision_id: &str, session_id: &str) -> AppendOutcomeRequest {
         rows: Some(3),
         duration_ms: 12,
         error_code: String::new(),
+        delivery: icegate_proto::v1::Delivery::Inline.into(),
     }
 }
 

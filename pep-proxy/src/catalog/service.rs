@@ -114,7 +114,10 @@ async fn send(proxy: &Proxy, token: &Secret, decision_id: &str, sql: &str) -> Se
             let code = if parsed.code().is_empty() { "unknown" } else { parsed.code() };
             return Sent::Done(Asked { status: RunStatus::Failed, query_id: named, rows: Err(code.to_owned()) });
         }
-        let rows = if parsed.has_chunks() { Err("chunked".to_owned()) } else { rows(&reply) };
+        let rows = match parsed.chunks() {
+            Ok(None) => rows(&reply),
+            Ok(Some(_)) | Err(_) => Err("chunked".to_owned()),
+        };
         let status = if rows.is_ok() { RunStatus::Succeeded } else { RunStatus::Withheld };
         return Sent::Done(Asked { status, query_id: named, rows });
     }

@@ -3,10 +3,12 @@
 use std::{net::SocketAddr, ops::Range, path::PathBuf, time::Duration};
 
 use http::Uri;
+use icegate_pep_protocol::HostPattern;
 use serde::Deserialize;
 
 use super::{
-    Catalog, ClientTls, Config, Hold, Journal, Limits, Listen, Pdp, ServerTls, Tokens, Upstream, UpstreamAuth,
+    Catalog, ClientTls, Config, Delivering, Hold, Journal, Limits, Listen, Pdp, Results, ServerTls, Tokens, Upstream,
+    UpstreamAuth,
 };
 
 /// A fault and how to find its line.
@@ -67,6 +69,8 @@ struct RawConfig {
     tokens: RawTokens,
     #[serde(default)]
     hold: RawHold,
+    #[serde(default)]
+    results: RawResults,
     #[serde(default)]
     limits: RawLimits,
     #[serde(default)]
@@ -167,6 +171,20 @@ struct RawHold {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
+struct RawResults {
+    #[serde(default)]
+    chunks: Delivering,
+    storage_hosts: Option<Vec<String>>,
+    ca: Option<PathBuf>,
+    #[serde(default)]
+    danger_plaintext: bool,
+    url: Option<String>,
+    ttl: Option<Text>,
+    fetches_max: Option<usize>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
 #[expect(clippy::struct_field_names, reason = "the keys of the file")]
 struct RawLimits {
     body_bytes_max: Option<usize>,
@@ -246,6 +264,7 @@ pub(super) fn parse(text: &str) -> Result<Config, Fault> {
             poll: duration("hold", "poll", raw.hold.poll.as_ref(), "25s")?,
             abandoned: duration("hold", "abandoned", raw.hold.abandoned.as_ref(), "60s")?,
         },
+        results: results_of(raw.results)?,
         limits: Limits {
             body_bytes_max: positive("body_bytes_max", limits.body_bytes_max, 16 * MIB)?,
             reply_bytes_max: positive("reply_bytes_max", limits.reply_bytes_max, 256 * MIB)?,
@@ -405,6 +424,45 @@ fn pdp_of(raw: RawPdp) -> Result<Pdp, Fault> {
         watch_stale: duration("pdp", "watch_stale", raw.watch_stale.as_ref(), "10s")?,
         grace: duration("pdp", "grace", raw.grace.as_ref(), "0s")?,
     })
+}
+
+fn results_of(raw: RawResults) -> Result<Results, Fault> {
+    let defaults = Results::default();
+    let storage_hosts = match &raw.storage_hosts {
+        None => defaults.storage_hosts,
+        Some(texts) => texts
+            .iter()
+            .map(|text| {
+                HostPattern::parse(text).ok_or_else(|| {
+                    Fault::at(
+                        "results",
+                        "storage_hosts",
+                        format!("`results.storage_hosts` has `{text}`; a host name with `*` for whole labels but the last two, as in \"*.s3.*.amazonaws.com\""),
+                    )
+                })
+            })
+            .collect::<Result<_, _>>()?,
+    };
+    let url = match &raw.url {
+        None => None,
+        // Loopback without TLS is for a proxy in front that does it.
+        Some(url) => {
+            base_url("results", url, url.starts_with("http:"))?;
+            Some(url.trim_end_matches('/').to_owned())
+        }
+    };
+    let ttl = duration("results", "ttl", raw.ttl.as_ref(), "1h")?;
+    if ttl.is_zero() {
+        return Err(Fault::at("results", "ttl", "`results.ttl` is 0; drivers need some time to fetch, as in \"1h\""));
+    }
+    let fetches_max = match raw.fetches_max {
+        Some(0) => {
+            return Err(Fault::at("results", "fetches_max", "`results.fetches_max` is 0; it must be at least 1"));
+        }
+        told => told.unwrap_or(defaults.fetches_max),
+    };
+    let RawResults { chunks, ca, danger_plaintext, .. } = raw;
+    Ok(Results { chunks, storage_hosts, ca, danger_plaintext, url, ttl, fetches_max })
 }
 
 fn base_url(table: &'static str, text: &str, danger_plaintext: bool) -> Result<Uri, Fault> {

@@ -24,6 +24,7 @@ pub struct Secrets {
     pub(crate) server_tls: Option<Arc<rustls::ServerConfig>>,
     pub(crate) pdp_tls: Option<ClientTlsConfig>,
     pub(crate) upstream_tls: Arc<rustls::ClientConfig>,
+    pub(crate) storage_tls: Arc<rustls::ClientConfig>,
     pub(crate) credential: Credential,
     /// Newest first, never empty.
     pub(crate) token_keys: Vec<Zeroizing<[u8; 32]>>,
@@ -88,7 +89,8 @@ impl Secrets {
         Ok(Self {
             server_tls: config.listen.tls.as_ref().map(server_tls).transpose()?,
             pdp_tls: config.pdp.tls.as_ref().map(pdp_tls).transpose()?,
-            upstream_tls: upstream_tls(config)?,
+            upstream_tls: client_tls("upstream.ca", config.upstream.ca.as_deref())?,
+            storage_tls: client_tls("results.ca", config.results.ca.as_deref())?,
             credential: credential(&config.upstream.auth)?,
             token_keys,
             token_keys_passing,
@@ -147,16 +149,16 @@ fn pdp_tls(tls: &ClientTls) -> Result<ClientTlsConfig, SecretsError> {
         .identity(Identity::from_pem(&*read("pdp.tls.cert", &tls.cert)?, &*key)))
 }
 
-fn upstream_tls(config: &Config) -> Result<Arc<rustls::ClientConfig>, SecretsError> {
+fn client_tls(key: &'static str, ca: Option<&Path>) -> Result<Arc<rustls::ClientConfig>, SecretsError> {
     let builder = rustls::ClientConfig::builder_with_provider(ring())
         .with_safe_default_protocol_versions()
-        .map_err(|error| unusable("upstream.ca", error.to_string()))?;
-    let builder = match &config.upstream.ca {
+        .map_err(|error| unusable(key, error.to_string()))?;
+    let builder = match ca {
         None => builder.with_webpki_roots(),
         Some(ca) => {
             let mut roots = RootCertStore::empty();
-            for certificate in certificates("upstream.ca", ca)? {
-                roots.add(certificate).map_err(|error| unusable("upstream.ca", error.to_string()))?;
+            for certificate in certificates(key, ca)? {
+                roots.add(certificate).map_err(|error| unusable(key, error.to_string()))?;
             }
             builder.with_root_certificates(roots)
         }

@@ -990,6 +990,8 @@ pub struct AppendOutcomeRequest {
     /// Snowflake's or icegate's code when not SUCCEEDED.
     #[prost(string, tag = "7")]
     pub error_code: ::prost::alloc::string::String,
+    #[prost(enumeration = "Delivery", tag = "8")]
+    pub delivery: i32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AppendOutcomeResponse {
@@ -1190,6 +1192,47 @@ impl RunStatus {
             "RUN_STATUS_WITHHELD" => Some(Self::Withheld),
             "RUN_STATUS_NOT_SENT" => Some(Self::NotSent),
             "RUN_STATUS_UNKNOWN" => Some(Self::Unknown),
+            _ => None,
+        }
+    }
+}
+/// How a result reached the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Delivery {
+    /// There was none, or it is not told.
+    Unspecified = 0,
+    /// All of it in the reply.
+    Inline = 1,
+    /// Parts of it from cloud storage, through the PEP.
+    Through = 2,
+    /// Parts of it from cloud storage, by Snowflake's own URLs, past the PEP.
+    Direct = 3,
+    /// The client was given credentials for a stage (PUT, GET).
+    Stage = 4,
+}
+impl Delivery {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "DELIVERY_UNSPECIFIED",
+            Self::Inline => "DELIVERY_INLINE",
+            Self::Through => "DELIVERY_THROUGH",
+            Self::Direct => "DELIVERY_DIRECT",
+            Self::Stage => "DELIVERY_STAGE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "DELIVERY_UNSPECIFIED" => Some(Self::Unspecified),
+            "DELIVERY_INLINE" => Some(Self::Inline),
+            "DELIVERY_THROUGH" => Some(Self::Through),
+            "DELIVERY_DIRECT" => Some(Self::Direct),
+            "DELIVERY_STAGE" => Some(Self::Stage),
             _ => None,
         }
     }

@@ -89,6 +89,7 @@ pub(super) fn details(record: &Record) -> String {
             facts.push(("rows", rows(outcome)));
             facts.push(("query id", outcome.query_id.clone().unwrap_or_else(|| "-".into())));
             facts.push(("took", format!("{} ms", outcome.duration_ms)));
+            facts.extend(outcome.delivery.map(|delivery| ("delivery", delivery.as_str().to_owned())));
             facts.extend(outcome.error_code.iter().map(|code| ("error", code.clone())));
         }
         other => facts.push(("note", note(other))),

@@ -287,6 +287,35 @@ pub struct OutcomeEvent {
     pub error_code: Option<String>,
     /// When it ended by the PEP's clock, for what a PEP delivers later.
     pub ended: Option<Timestamp>,
+    /// How the result reached the client, where the PEP told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<Delivery>,
+}
+
+/// How a result reached the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Delivery {
+    /// All of it in the reply.
+    Inline,
+    /// Parts of it from cloud storage, through the PEP.
+    Through,
+    /// Parts of it from cloud storage, past the PEP.
+    Direct,
+    /// The client was given credentials for a stage.
+    Stage,
+}
+
+impl Delivery {
+    /// The word in records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inline => "inline",
+            Self::Through => "through",
+            Self::Direct => "direct",
+            Self::Stage => "stage",
+        }
+    }
 }
 
 impl OutcomeEvent {
@@ -301,6 +330,7 @@ impl OutcomeEvent {
             duration_ms: 0,
             error_code: None,
             ended: None,
+            delivery: None,
         }
     }
 }

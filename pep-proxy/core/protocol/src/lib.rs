@@ -17,11 +17,12 @@
 //! ```
 //!
 //! Reading order: a request's [`route`], its [`body`], who is there ([`login`], [`token`], [`session`]), what they ask
-//! ([`query`], [`tag`]), what is sent to Snowflake besides ([`upstream`]), what it replies ([`reply`]), and what icegate
-//! itself answers ([`refusal`], [`answer`]).
+//! ([`query`], [`tag`]), what is sent to Snowflake besides ([`upstream`]), what it replies ([`reply`], [`chunk`]), and what
+//! icegate itself answers ([`refusal`], [`answer`]).
 
 pub mod answer;
 pub mod body;
+pub mod chunk;
 mod json;
 pub mod limits;
 pub mod login;
@@ -36,6 +37,7 @@ pub mod token;
 pub mod upstream;
 
 pub use body::{BodyError, decode as decode_body};
+pub use chunk::{Chunk, ChunkFormat, Chunks, HostPattern, SealedChunk, StorageHeader, chunk_path};
 pub use limits::Limits;
 pub use login::{
     Carrier, ClientFacts, LoginError, LoginReply, LoginRequest, RequestedNames, UpstreamCredential, UpstreamLoginError,
@@ -43,7 +45,9 @@ pub use login::{
 };
 pub use query::{QueryError, QueryRequest};
 pub use refusal::{PepCode, Refusal};
-pub use reply::{ClientReply, ErrorText, MonitoringReply, Reply, ReplyRefusal, ReplyTerms, SessionContext};
+pub use reply::{
+    ChunkTerms, ClientReply, Delivery, ErrorText, MonitoringReply, Reply, ReplyRefusal, ReplyTerms, SessionContext,
+};
 pub use route::{QueryId, RequestId, Route, RouteError};
 pub use secret::Secret;
 pub use session::{AbortRequest, RenewRequest, SessionRequestError};

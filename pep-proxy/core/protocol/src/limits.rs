@@ -22,6 +22,12 @@ pub const SHORT_REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const REPLY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Bytes of a request's path.
 pub const PATH_BYTES_MAX: usize = 512;
+/// Bytes of the address of a result's part: Snowflake's own URL and keys are sealed in it.
+pub const CHUNK_ADDRESS_BYTES_MAX: usize = 12 * 1024;
+/// Parts of one result. Snowflake makes them of some megabytes each.
+pub const CHUNKS_MAX: usize = 65_536;
+/// Bytes of one URL of a part in Snowflake's reply.
+pub const CHUNK_URL_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of a request's query string.
 pub const QUERY_STRING_BYTES_MAX: usize = 8 * 1024;
 /// Parameters in a query string.

@@ -8,6 +8,8 @@ mod context;
 mod envelope;
 mod monitoring;
 mod statement_type;
+mod stored;
+mod transfer;
 
 use std::fmt;
 
@@ -15,13 +17,15 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
 use self::envelope::{Envelope, Field};
+use self::transfer::Transfer;
 pub use self::{
     context::{ContextUpdate, SessionContext},
     monitoring::{MonitoringReply, MonitoringTerms, monitoring_for_client},
     statement_type::contradicts,
+    stored::{ChunkTerms, Delivery},
 };
 use crate::{
-    Limits, PepCode, QueryId, Refusal, Secret,
+    ChunkFormat, Chunks, Limits, PepCode, QueryId, Refusal, Secret,
     answer::{self, InProgress},
     json,
     login::passed_on,
@@ -57,11 +61,16 @@ pub enum ReplyRefusal {
         /// What is wrong.
         why: &'static str,
     },
-    /// An upload or download of files: the client would talk to storage with Snowflake's credentials.
+    /// Credentials for a stage, though no such transfer was decided.
     #[error(
-        "PUT, GET and other file transfers are not served by icegate, because files pass it by; use INSERT or SELECT."
+        "Snowflake's reply opens a stage to the client, which is not what was decided; use INSERT or SELECT, or tell the operator."
     )]
     Transfer,
+    /// Parts in storage that cannot be handed on.
+    #[error(
+        "Parts of the result lie in storage in a way icegate does not hand on; ask for fewer rows, and tell the operator."
+    )]
+    Chunks,
     /// A credential of the session at Snowflake.
     #[error("Snowflake's reply carries a credential that must not leave icegate; tell the operator.")]
     Credential,
@@ -103,6 +112,8 @@ pub struct ReplyTerms<'a> {
     pub error_text: ErrorText,
     /// What the statements were decided to be, as in `DecideResponse.statement_kinds`. Empty: not compared.
     pub statement_kinds: &'a [String],
+    /// Where the client gets parts that lie in storage.
+    pub chunks: ChunkTerms<'a>,
     /// Credentials that must not occur in the answer.
     pub secrets: &'a [&'a Secret],
 }
@@ -114,6 +125,8 @@ pub struct ClientReply {
     pub body: Vec<u8>,
     /// Names of fields that were left out, for the log.
     pub dropped_fields: Vec<String>,
+    /// How the result reaches the client; nothing without one.
+    pub delivery: Option<Delivery>,
 }
 
 impl fmt::Debug for ClientReply {
@@ -235,9 +248,17 @@ impl<'a> Reply<'a> {
         self.value("statementTypeId").and_then(json::whole_number)
     }
 
-    /// Whether a part of the result is in storage, fetched by the client itself.
-    pub fn has_chunks(&self) -> bool {
-        self.value("chunks").and_then(Value::as_array).is_some_and(|chunks| !chunks.is_empty())
+    /// The parts of the result that lie in storage, if any do.
+    ///
+    /// # Errors
+    ///
+    /// They are not named as they should be.
+    pub fn chunks(&self) -> Result<Option<Chunks>, ReplyRefusal> {
+        let format = match self.value("queryResultFormat").and_then(Value::as_str) {
+            Some("arrow" | "arrow_force") => ChunkFormat::Arrow,
+            Some(_) | None => ChunkFormat::Json,
+        };
+        stored::read(self.value("chunks"), self.value("chunkHeaders"), self.value("qrmk"), format)
     }
 
     /// The body for the client.
@@ -246,23 +267,24 @@ impl<'a> Reply<'a> {
     ///
     /// The reply must be kept from the client.
     pub fn into_client(self, terms: &ReplyTerms<'_>) -> Result<ClientReply, ReplyRefusal> {
-        self.refuse_reach(terms.secrets)?;
+        let transfer = Transfer::of(terms.statement_kinds).filter(|_| self.is_success() && !self.is_in_progress());
+        self.refuse_reach(terms.secrets, transfer)?;
         if let Some(id) = self.statement_type_id()
             && contradicts(terms.statement_kinds, id)
         {
             return Err(ReplyRefusal::StatementType);
         }
-        let (body, dropped_fields) = if !self.is_success() {
-            (self.failure(terms), Vec::new())
+        let (body, dropped_fields, delivery) = if !self.is_success() {
+            (self.failure(terms), Vec::new(), None)
         } else if self.is_in_progress() {
-            (self.progress(terms)?, Vec::new())
+            (self.progress(terms)?, Vec::new(), None)
         } else {
-            self.result(terms)?
+            self.result(terms, transfer)?
         };
         if terms.secrets.iter().any(|secret| secret.stands_in_json(&body)) {
             return Err(ReplyRefusal::Credential);
         }
-        Ok(ClientReply { body, dropped_fields })
+        Ok(ClientReply { body, dropped_fields, delivery })
     }
 
     fn value(&self, key: &str) -> Option<&Value> {
@@ -283,15 +305,19 @@ impl<'a> Reply<'a> {
     }
 
     /// Refuses what lets a client go to Snowflake or to storage by itself.
-    fn refuse_reach(&self, secrets: &[&Secret]) -> Result<(), ReplyRefusal> {
+    fn refuse_reach(&self, secrets: &[&Secret], transfer: Option<Transfer>) -> Result<(), ReplyRefusal> {
+        if let Some(transfer) = transfer {
+            transfer.check(self.value("command"), self.value("stageInfo"))?;
+        }
+        let decided = transfer.is_some();
         for (name, field) in &self.envelope.data {
             // Names of unknown fields are logged.
             if secrets.iter().any(|secret| secret.stands_in(name)) {
                 return Err(ReplyRefusal::Credential);
             }
-            refuse_key(name, field.read().unwrap_or(&Value::Bool(true)))?;
+            refuse_key(name, field.read().unwrap_or(&Value::Bool(true)), decided)?;
             if let Field::Read(value) = field {
-                refuse_keys_inside(value)?;
+                refuse_keys(value, decided)?;
             }
         }
         Ok(())
@@ -331,8 +357,17 @@ impl<'a> Reply<'a> {
         }))
     }
 
-    fn result(mut self, terms: &ReplyTerms<'_>) -> Result<(Vec<u8>, Vec<String>), ReplyRefusal> {
+    fn result(mut self, terms: &ReplyTerms<'_>, transfer: Option<Transfer>) -> Result<Told, ReplyRefusal> {
         self.refuse_unknown_format()?;
+        let chunks = self.chunks()?;
+        let delivery = match (&chunks, terms.chunks) {
+            _ if transfer.is_some() => Delivery::Stage,
+            (None, _) => Delivery::Inline,
+            (Some(chunks), ChunkTerms::Through(addresses)) if addresses.len() == chunks.all.len() => Delivery::Through,
+            (Some(_), ChunkTerms::Direct) => Delivery::Direct,
+            (Some(_), ChunkTerms::Withhold | ChunkTerms::Through(_)) => return Err(ReplyRefusal::Chunks),
+        };
+        let passed_on: &[&str] = if transfer.is_some() { &transfer::FIELDS } else { &PASSED_ON };
         let total = self.value("total").and_then(json::whole_number).unwrap_or(0);
         let mut dropped = Vec::new();
         let mut kept = Vec::new();
@@ -343,11 +378,25 @@ impl<'a> Reply<'a> {
                     kept.push((name, id.map_or(field, Field::Read)));
                 }
                 ("parameters", Field::Read(value)) => kept.push((name, Field::Read(driver_parameters(value)))),
-                (known, field) if PASSED_ON.contains(&known) => kept.push((name, field)),
+                // Written anew below, from what was understood of them.
+                ("chunks" | "chunkHeaders" | "qrmk", _) => {}
+                (known, field) if passed_on.contains(&known) => kept.push((name, field)),
                 // A URL to poll in a final answer would send connector 5 polling.
                 ("getResultUrl" | "progressDesc" | "queryAbortsAfterSecs", _) => {}
                 _ => dropped.push(one_line(&name, 64)),
             }
+        }
+        if let Some(chunks) = &chunks {
+            let told = match terms.chunks {
+                ChunkTerms::Through(addresses) => stored::written(chunks, addresses.iter().map(String::as_str)),
+                ChunkTerms::Direct | ChunkTerms::Withhold => {
+                    if !chunks.headers.is_empty() {
+                        kept.push(("chunkHeaders".to_owned(), Field::Read(stored::written_headers(chunks))));
+                    }
+                    stored::written(chunks, chunks.all.iter().map(|chunk| chunk.url.expose()))
+                }
+            };
+            kept.push(("chunks".to_owned(), Field::Read(told)));
         }
         // Node never calls back without it.
         if !kept.iter().any(|(name, field)| name == "returned" && field.read().is_some_and(|value| !value.is_null())) {
@@ -357,7 +406,7 @@ impl<'a> Reply<'a> {
         let code = if self.code().is_empty() { Value::Null } else { self.code().into() };
         let body = Written { data: Data(&kept), code, message: Value::Null, success: true };
         let body = serde_json::to_vec(&body).map_err(|_| ReplyRefusal::Unreadable { why: "not writable" })?;
-        Ok((body, dropped))
+        Ok((body, dropped, Some(delivery)))
     }
 
     fn refuse_unknown_format(&self) -> Result<(), ReplyRefusal> {
@@ -377,6 +426,9 @@ impl<'a> Reply<'a> {
     }
 }
 
+/// The body, the names of the fields left out, and how the result gets there.
+type Told = (Vec<u8>, Vec<String>, Option<Delivery>);
+
 /// Snowflake's text for the client, or a sentence that says why it is not shown.
 pub(crate) fn client_error_text(code: &str, message: &str, error_text: ErrorText) -> String {
     match error_text {
@@ -391,11 +443,10 @@ pub(crate) fn client_error_text(code: &str, message: &str, error_text: ErrorText
     }
 }
 
-/// Fields of a result that drivers know, as of the protocol notes; `getResultUrl`, `queryId`, `parameters` are handled apart.
-const PASSED_ON: [&str; 26] = [
+/// Fields of a result that drivers know, as of the protocol notes; `getResultUrl`, `queryId`, `parameters` and
+/// what leads to storage are handled apart.
+const PASSED_ON: [&str; 23] = [
     "arrayBindSupported",
-    "chunkHeaders",
-    "chunks",
     "databaseProvider",
     "finalDatabaseName",
     "finalRoleName",
@@ -403,7 +454,6 @@ const PASSED_ON: [&str; 26] = [
     "finalWarehouseName",
     "metaDataOfBinds",
     "numberOfBinds",
-    "qrmk",
     "queryContext",
     "queryResultFormat",
     "resultIds",
@@ -447,32 +497,39 @@ const CREDENTIALS: [&str; 10] = [
     "token",
 ];
 
-fn refuse_key(name: &str, value: &Value) -> Result<(), ReplyRefusal> {
+/// `transfer` says that one was decided.
+fn refuse_key(name: &str, value: &Value, transfer: bool) -> Result<(), ReplyRefusal> {
     if value.is_null() {
         return Ok(());
     }
     let spelled = name.to_ascii_lowercase();
-    if TRANSFER.contains(&spelled.as_str()) {
+    if !transfer && TRANSFER.contains(&spelled.as_str()) {
         return Err(ReplyRefusal::Transfer);
     }
     if CREDENTIALS.contains(&spelled.as_str()) {
         return Err(ReplyRefusal::Credential);
     }
     let command = value.as_str().unwrap_or_default();
-    if spelled == "command" && ["UPLOAD", "DOWNLOAD"].iter().any(|word| word.eq_ignore_ascii_case(command)) {
+    if !transfer && spelled == "command" && ["UPLOAD", "DOWNLOAD"].iter().any(|word| word.eq_ignore_ascii_case(command))
+    {
         return Err(ReplyRefusal::Transfer);
     }
     Ok(())
 }
 
-/// Recursion is bounded by the depth the value was read with.
+/// Refuses what lets a client go to Snowflake or to storage by itself, at any depth.
 fn refuse_keys_inside(value: &Value) -> Result<(), ReplyRefusal> {
+    refuse_keys(value, false)
+}
+
+/// Recursion is bounded by the depth the value was read with.
+fn refuse_keys(value: &Value, transfer: bool) -> Result<(), ReplyRefusal> {
     match value {
         Value::Object(map) => map.iter().try_for_each(|(key, value)| {
-            refuse_key(key, value)?;
-            refuse_keys_inside(value)
+            refuse_key(key, value, transfer)?;
+            refuse_keys(value, transfer)
         }),
-        Value::Array(items) => items.iter().try_for_each(refuse_keys_inside),
+        Value::Array(items) => items.iter().try_for_each(|value| refuse_keys(value, transfer)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
     }
 }

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, fmt};
 
 use crate::{
-    limits::{PATH_BYTES_MAX, QUERY_PARAMETERS_MAX, QUERY_STRING_BYTES_MAX, TEXT_CHARS_MAX},
+    chunk::CHUNK_PATH,
+    limits::{CHUNK_ADDRESS_BYTES_MAX, PATH_BYTES_MAX, QUERY_PARAMETERS_MAX, QUERY_STRING_BYTES_MAX, TEXT_CHARS_MAX},
     login::{NameError, RequestedNames},
     refusal::PepCode,
 };
@@ -37,6 +38,24 @@ pub enum Route {
     Monitoring(QueryId),
     /// `POST /telemetry/send` and `/telemetry/send/sessionless`: answered here, never forwarded.
     Telemetry,
+    /// `GET /chunks/<sealed>`: a part of a large result. The address is all the client shows.
+    Chunk(String),
+    /// `POST /api/v2/statements`: the SQL API.
+    ApiSubmit {
+        /// The same on every retry of one request.
+        request_id: Option<RequestId>,
+        /// The client wants to come back for the result.
+        detached: bool,
+    },
+    /// `GET /api/v2/statements/<handle>`.
+    ApiResult {
+        /// The handle, which is the query id.
+        handle: QueryId,
+        /// Which part, from 0.
+        partition: usize,
+    },
+    /// `POST /api/v2/statements/<handle>/cancel`.
+    ApiCancel(QueryId),
 }
 
 impl Route {
@@ -46,6 +65,9 @@ impl Route {
     ///
     /// Not a known call, or malformed.
     pub fn parse(method: &str, path: &str, query: &str) -> Result<Self, RouteError> {
+        if let Some(sealed) = path.strip_prefix(CHUNK_PATH) {
+            return chunk(method, sealed, query);
+        }
         let segments = segments(path)?;
         let parameters = Parameters::parse(query)?;
         let post = method == "POST";
@@ -61,6 +83,22 @@ impl Route {
             ["queries", id, "abort-request"] if post => Ok(Self::AbortById(query_id(id)?)),
             ["monitoring", "queries", id] if get => Ok(Self::Monitoring(query_id(id)?)),
             ["telemetry", "send"] | ["telemetry", "send", "sessionless"] if post => Ok(Self::Telemetry),
+            ["api", "v2", "statements"] if post => {
+                if parameters.flag("nullable")? == Some(false) {
+                    // A null would become the text `null`, and no reader could tell them apart.
+                    return Err(RouteError::Parameter { name: "nullable" });
+                }
+                let detached = parameters.flag("async")?.unwrap_or(false);
+                Ok(Self::ApiSubmit { request_id: parameters.request_id()?, detached })
+            }
+            ["api", "v2", "statements", handle] if get => {
+                let partition = match parameters.text("partition") {
+                    None => 0,
+                    Some(text) => text.parse().map_err(|_| RouteError::Parameter { name: "partition" })?,
+                };
+                Ok(Self::ApiResult { handle: query_id(handle)?, partition })
+            }
+            ["api", "v2", "statements", handle, "cancel"] if post => Ok(Self::ApiCancel(query_id(handle)?)),
             _ => Err(RouteError::Unknown),
         }
     }
@@ -78,6 +116,10 @@ impl Route {
             Self::AbortById(_) => "abort-by-id",
             Self::Monitoring(_) => "monitoring",
             Self::Telemetry => "telemetry",
+            Self::Chunk(_) => "chunk",
+            Self::ApiSubmit { .. } => "api-submit",
+            Self::ApiResult { .. } => "api-result",
+            Self::ApiCancel(_) => "api-cancel",
         }
     }
 }
@@ -181,6 +223,19 @@ fn query_id(segment: &str) -> Result<QueryId, RouteError> {
     QueryId::parse(segment).ok_or(RouteError::Unknown)
 }
 
+/// The address of a part, which is longer than any other path and has no query string.
+fn chunk(method: &str, sealed: &str, query: &str) -> Result<Route, RouteError> {
+    if sealed.len() > CHUNK_ADDRESS_BYTES_MAX {
+        return Err(RouteError::TooLong { part: "path", bytes_max: CHUNK_ADDRESS_BYTES_MAX });
+    }
+    let sound = sealed.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    if method == "GET" && sound && query.is_empty() {
+        Ok(Route::Chunk(sealed.to_owned()))
+    } else {
+        Err(RouteError::Unknown)
+    }
+}
+
 /// The path's parts. Empty ones are dropped: connector 5.2.0 polls `/monitoring/queries//<id>`.
 ///
 /// None of the known paths needs an escape, a parameter or a dot, so whoever sends one means something else.
@@ -232,6 +287,15 @@ impl Parameters {
 
     fn is(&self, name: &str, value: &str) -> bool {
         self.text(name) == Some(value)
+    }
+
+    fn flag(&self, name: &'static str) -> Result<Option<bool>, RouteError> {
+        match self.text(name) {
+            None => Ok(None),
+            Some(text) if text.eq_ignore_ascii_case("true") => Ok(Some(true)),
+            Some(text) if text.eq_ignore_ascii_case("false") => Ok(Some(false)),
+            Some(_) => Err(RouteError::Parameter { name }),
+        }
     }
 
     /// `requestId`, or `request_id` as connector 4 spells it at login.

@@ -10,7 +10,7 @@ use chacha20poly1305::{
     Key, KeyInit, XChaCha20Poly1305, XNonce,
     aead::{Aead, Payload},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -147,13 +147,7 @@ impl Sealer {
     ///
     /// [`TokenError::Malformed`]: the content makes it longer than a header may be.
     pub fn seal(&self, session: &SealedSession, nonce: [u8; NONCE_BYTES]) -> Result<Secret, TokenError> {
-        let plain = Zeroizing::new(serde_json::to_vec(session).map_err(|_| TokenError::Malformed)?);
-        let payload = Payload { msg: &plain, aad: session.kind.purpose() };
-        let cipher = XChaCha20Poly1305::new(Key::from_slice(self.first.key.as_slice()));
-        let sealed = cipher.encrypt(XNonce::from_slice(&nonce), payload).map_err(|_| TokenError::Malformed)?;
-        let bytes = [self.first.id.as_slice(), &nonce, &sealed].concat();
-        let token = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes));
-        if token.len() > TOKEN_BYTES_MAX { Err(TokenError::Malformed) } else { Ok(Secret::new(token)) }
+        self.seal_value(session, session.kind.purpose(), nonce, TOKEN_BYTES_MAX).map(Secret::new)
     }
 
     /// Opens a token that must be of this kind and not past its end.
@@ -172,18 +166,45 @@ impl Sealer {
     ///
     /// Not ours, changed, or of another kind.
     pub fn open_ignoring_expiry(&self, token: &str, kind: TokenKind) -> Result<SealedSession, TokenError> {
-        let encoded = token.strip_prefix(PREFIX).filter(|_| token.len() <= TOKEN_BYTES_MAX);
+        let session: SealedSession = self.open_value(token, kind.purpose(), TOKEN_BYTES_MAX)?;
+        if session.kind == kind { Ok(session) } else { Err(TokenError::Forged) }
+    }
+
+    /// Seals any value for one purpose.
+    pub(crate) fn seal_value<T: Serialize>(
+        &self,
+        value: &T,
+        purpose: &[u8],
+        nonce: [u8; NONCE_BYTES],
+        bytes_max: usize,
+    ) -> Result<String, TokenError> {
+        let plain = Zeroizing::new(serde_json::to_vec(value).map_err(|_| TokenError::Malformed)?);
+        let payload = Payload { msg: &plain, aad: purpose };
+        let cipher = XChaCha20Poly1305::new(Key::from_slice(self.first.key.as_slice()));
+        let sealed = cipher.encrypt(XNonce::from_slice(&nonce), payload).map_err(|_| TokenError::Malformed)?;
+        let bytes = [self.first.id.as_slice(), &nonce, &sealed].concat();
+        let token = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes));
+        if token.len() > bytes_max { Err(TokenError::Malformed) } else { Ok(token) }
+    }
+
+    /// Opens what was sealed for this purpose.
+    pub(crate) fn open_value<T: DeserializeOwned>(
+        &self,
+        token: &str,
+        purpose: &[u8],
+        bytes_max: usize,
+    ) -> Result<T, TokenError> {
+        let encoded = token.strip_prefix(PREFIX).filter(|_| token.len() <= bytes_max);
         let bytes = URL_SAFE_NO_PAD.decode(encoded.ok_or(TokenError::Malformed)?).map_err(|_| TokenError::Malformed)?;
         let (id, rest) = bytes.split_first_chunk::<KEY_ID_BYTES>().ok_or(TokenError::Malformed)?;
         let (nonce, sealed) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(TokenError::Malformed)?;
         let key =
             std::iter::once(&self.first).chain(&self.others).find(|key| key.id == *id).ok_or(TokenError::UnknownKey)?;
         let cipher = XChaCha20Poly1305::new(Key::from_slice(key.key.as_slice()));
-        let payload = Payload { msg: sealed, aad: kind.purpose() };
+        let payload = Payload { msg: sealed, aad: purpose };
         let plain = cipher.decrypt(XNonce::from_slice(nonce), payload).map_err(|_| TokenError::Forged)?;
         let plain = Zeroizing::new(plain);
-        let session: SealedSession = serde_json::from_slice(&plain).map_err(|_| TokenError::Malformed)?;
-        if session.kind == kind { Ok(session) } else { Err(TokenError::Forged) }
+        serde_json::from_slice(&plain).map_err(|_| TokenError::Malformed)
     }
 }
 
@@ -199,16 +220,16 @@ pub fn parse_authorization(header: &str) -> Option<&str> {
     (sound && token != "None" && !token.contains('"')).then_some(token)
 }
 
-mod secret_text {
+pub(crate) mod secret_text {
     use serde::{Deserialize, Deserializer, Serializer};
 
     use crate::Secret;
 
-    pub(super) fn serialize<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(secret.expose())
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
         String::deserialize(deserializer).map(Secret::new)
     }
 }

@@ -10,7 +10,7 @@
 )]
 
 use icegate_pep_protocol::{
-    AbortRequest, ClientFacts, ErrorText, Limits, LoginReply, LoginRequest, QueryId, QueryRequest, Refusal,
+    AbortRequest, ChunkTerms, ClientFacts, ErrorText, Limits, LoginReply, LoginRequest, QueryId, QueryRequest, Refusal,
     RenewRequest, Reply, ReplyTerms, RequestedNames, Route, SealKey, SealedSession, Sealer, Secret, SessionContext,
     Stamp, TokenError, TokenKind, UpstreamSession, body, decode_body,
     limits::MESSAGE_CHARS_MAX,
@@ -137,8 +137,9 @@ fn told(body: &[u8]) -> Vec<Vec<u8>> {
     let secret = Secret::new(TOKEN);
     let id = QueryId::parse(QUERY_ID).unwrap();
     let mut told = Vec::new();
-    for error_text in [ErrorText::Keep, ErrorText::Withhold] {
-        let terms = ReplyTerms { query_id: None, error_text, statement_kinds: &[], secrets: &[&secret] };
+    for (error_text, chunks) in [(ErrorText::Keep, ChunkTerms::Direct), (ErrorText::Withhold, ChunkTerms::Through(&[]))]
+    {
+        let terms = ReplyTerms { query_id: None, error_text, statement_kinds: &[], chunks, secrets: &[&secret] };
         if let Ok(reply) = Reply::parse(body, &limits) {
             match reply.into_client(&terms) {
                 Ok(answer) => {

@@ -12,8 +12,8 @@
 use std::fmt::Write;
 
 use icegate_pep_protocol::{
-    ErrorText, Limits, LoginError, LoginReply, LoginRequest, PepCode, QueryId, QueryRequest, Refusal, Reply,
-    ReplyTerms, RequestedNames, Route, Secret, UpstreamCredential, UpstreamSession, answer,
+    ChunkTerms, ErrorText, Limits, LoginError, LoginReply, LoginRequest, PepCode, QueryId, QueryRequest, Refusal,
+    Reply, ReplyTerms, RequestedNames, Route, Secret, UpstreamCredential, UpstreamSession, answer,
     answer::{InProgress, Monitored, MonitoredStatus, Renewed},
     reply::{MonitoringTerms, monitoring_for_client},
     upstream_login,
@@ -60,6 +60,12 @@ fn routes() {
                 }
                 Route::Query { request_id: Some(id) } => format!("{name} request={id}"),
                 Route::QueryResult(id) | Route::AbortById(id) | Route::Monitoring(id) => format!("{name} id={id}"),
+                Route::ApiSubmit { request_id, detached } => {
+                    format!("{name} request={} detached={detached}", request_id.as_ref().map_or("", |id| id.as_str()))
+                }
+                Route::ApiResult { handle, partition } => format!("{name} handle={handle} partition={partition}"),
+                Route::ApiCancel(handle) => format!("{name} handle={handle}"),
+                Route::Chunk(sealed) => format!("{name} sealed={sealed}"),
                 _ => name.to_owned(),
             }
         });
@@ -175,6 +181,17 @@ struct ReplyCase {
     withhold: bool,
     #[serde(default)]
     kinds: Vec<String>,
+    #[serde(default)]
+    chunks: Where,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Where {
+    #[default]
+    Withhold,
+    Direct,
+    Through,
 }
 
 #[test]
@@ -185,23 +202,29 @@ fn replies() {
         writeln!(seen, "# {}", case.name).unwrap();
         let body = case.reply.to_string();
         let query_id = case.query_id.as_deref().and_then(QueryId::parse);
+        let addresses = ["https://pep/chunks/0".to_owned()];
         let terms = ReplyTerms {
             query_id: query_id.as_ref(),
             error_text: if case.withhold { ErrorText::Withhold } else { ErrorText::Keep },
             statement_kinds: &case.kinds,
+            chunks: match case.chunks {
+                Where::Withhold => ChunkTerms::Withhold,
+                Where::Direct => ChunkTerms::Direct,
+                Where::Through => ChunkTerms::Through(&addresses),
+            },
             secrets: &[&secret],
         };
         let answered = Reply::parse(body.as_bytes(), &Limits::default()).and_then(|reply| {
             writeln!(
                 seen,
-                "code `{}` running {} id {:?} rows {:?} loss {:?} ids {} chunks {} context {:?}",
+                "code `{}` running {} id {:?} rows {:?} loss {:?} ids {} chunks {:?} context {:?}",
                 reply.code(),
                 reply.is_in_progress(),
                 reply.query_id().map(|id| id.to_string()),
                 reply.rows(),
                 reply.session_loss(),
                 reply.result_ids().len(),
-                reply.has_chunks(),
+                reply.chunks().map(|chunks| chunks.map_or(0, |chunks| chunks.all.len())).ok(),
                 reply.context(),
             )
             .unwrap();
@@ -210,7 +233,14 @@ fn replies() {
         match answered {
             Ok(answer) => {
                 assert!(!text(&answer.body).contains(UPSTREAM_TOKEN), "{}", case.name);
-                writeln!(seen, "dropped {:?}\nanswers {}\n", answer.dropped_fields, text(&answer.body)).unwrap();
+                writeln!(
+                    seen,
+                    "dropped {:?} delivery {:?}\nanswers {}\n",
+                    answer.dropped_fields,
+                    answer.delivery,
+                    text(&answer.body)
+                )
+                .unwrap();
             }
             Err(refusal) => writeln!(seen, "{}\n", refusal.refusal().text()).unwrap(),
         }
@@ -222,7 +252,13 @@ fn replies() {
 fn rows_stay_the_bytes_they_are() {
     let rows = r#"[ ["1.50", "\u00e4", null],["2","\/",  "x"] ]"#;
     let body = format!(r#"{{"data":{{"rowset":{rows},"total":2,"returned":2}},"success":true}}"#);
-    let terms = ReplyTerms { query_id: None, error_text: ErrorText::Keep, statement_kinds: &[], secrets: &[] };
+    let terms = ReplyTerms {
+        query_id: None,
+        error_text: ErrorText::Keep,
+        statement_kinds: &[],
+        chunks: ChunkTerms::Withhold,
+        secrets: &[],
+    };
     let answer = Reply::parse(body.as_bytes(), &Limits::default()).unwrap().into_client(&terms).unwrap();
     assert!(text(&answer.body).contains(rows));
 }

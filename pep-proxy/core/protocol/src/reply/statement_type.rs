@@ -1,3 +1,5 @@
+use super::transfer::Transfer;
+
 /// Whether Snowflake ran something else than what was decided.
 ///
 /// `statement_kinds` are the PDP's words (`select`, `create_table`, …), `statement_type_id` is Snowflake's number, whose
@@ -6,9 +8,10 @@
 /// number or kind contradicts nothing.
 pub fn contradicts(statement_kinds: &[String], statement_type_id: u64) -> bool {
     const SEVERAL: u64 = 0xA000;
-    // Files move between the client and storage, past icegate, whatever was decided.
+    // Files move between the client and storage, past icegate: only as that and in that direction.
+    let transfer = Transfer::of(statement_kinds).map(Transfer::statement_type_id);
     if matches!(statement_type_id, 0x7101 | 0x7102) {
-        return true;
+        return transfer != Some(statement_type_id);
     }
     let [one] = statement_kinds else { return false };
     let family = statement_type_id & 0xF000;
@@ -41,7 +44,11 @@ mod tests {
             (&["create_table"], 0x6000, false),
             (&["call"], 0x9000, false),
             (&["select", "select"], 0xA000, false),
-            (&["put"], 0x7102, true),
+            (&["put"], 0x7102, false),
+            (&["put"], 0x7101, true),
+            (&["get"], 0x7101, false),
+            (&["get", "select"], 0x7101, true),
+            (&["select"], 0x7102, true),
             (&[], 0x1000, false),
             (&[], 0x7101, true),
         ] {

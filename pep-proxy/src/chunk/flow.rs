@@ -1,0 +1,201 @@
+//! Bytes on their way from the storage to a client: in frames, as fast as the client reads, through what is done to them.
+
+use std::{
+    io::Write as _,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use flate2::write::MultiGzDecoder;
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Frame, Incoming};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tracing::warn;
+
+use crate::{metrics::CHUNK_BYTES, session::Session};
+
+/// Frames that may wait for the client.
+const FRAMES_MAX: usize = 4;
+/// Longest pause of the storage, or of the client, in the middle of a part.
+const STALL: Duration = Duration::from_mins(1);
+/// Bytes given to a treatment at one time: what they unpack to is in memory at once.
+const STEP_BYTES: usize = 4 * 1024;
+/// Bytes of one part, unpacked.
+const PART_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+
+/// Something that is done to the rows of one part on their way, for example masking them.
+///
+/// It gets the unpacked bytes in order and in pieces of any length, and may keep back what it needs to see more of.
+pub(crate) trait Treatment: Send {
+    /// Takes the next bytes and gives what may go on.
+    fn take(&mut self, bytes: &[u8]) -> Result<Bytes, Untreatable>;
+    /// There are no more: gives what is left.
+    fn end(&mut self) -> Result<Bytes, Untreatable>;
+}
+
+/// The bytes are not what they must be. What follows is not sent, and the client sees a broken answer, not a short one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a part of a result is {0}")]
+pub(crate) struct Untreatable(pub(crate) &'static str);
+
+/// The body of an answer that is still coming.
+#[derive(Debug)]
+pub(crate) struct Flow(mpsc::Receiver<Result<Bytes, Untreatable>>);
+
+impl Body for Flow {
+    type Data = Bytes;
+    type Error = Untreatable;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Untreatable>>> {
+        self.0.poll_recv(context).map(|next| next.map(|bytes| bytes.map(Frame::data)))
+    }
+}
+
+impl Flow {
+    /// Lets a part come. It stops when the client goes, stalls, or its session ends.
+    pub(super) fn start(
+        first: Bytes,
+        rest: Incoming,
+        treatments: Vec<Box<dyn Treatment>>,
+        session: Option<Arc<Session>>,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        let (to, from) = mpsc::channel(FRAMES_MAX);
+        tokio::spawn(async move {
+            let _place = place;
+            let ended = async {
+                match &session {
+                    Some(session) => drop(session.ended().await),
+                    None => std::future::pending().await,
+                }
+            };
+            let stopped = tokio::select! {
+                biased;
+                () = ended => Err(Untreatable("of a session that has ended")),
+                passed = pass(first, rest, treatments, &to) => passed,
+            };
+            if let Err(error) = stopped {
+                warn!(%error, "part of a result cut");
+                let _ = tokio::time::timeout(STALL, to.send(Err(error))).await;
+            }
+        });
+        Self(from)
+    }
+}
+
+async fn pass(
+    first: Bytes,
+    mut rest: Incoming,
+    mut treatments: Vec<Box<dyn Treatment>>,
+    to: &mpsc::Sender<Result<Bytes, Untreatable>>,
+) -> Result<(), Untreatable> {
+    let mut left = PART_BYTES_MAX;
+    let mut next = Some(first);
+    while let Some(bytes) = next {
+        if treatments.is_empty() {
+            send(bytes, to, &mut left).await?;
+        } else {
+            for piece in bytes.chunks(STEP_BYTES) {
+                send(through(&mut treatments, piece)?, to, &mut left).await?;
+            }
+        }
+        next = match tokio::time::timeout(STALL, rest.frame()).await {
+            Err(_elapsed) => return Err(Untreatable("not coming any further")),
+            Ok(Some(Err(_))) => return Err(Untreatable("cut by the storage")),
+            Ok(Some(Ok(frame))) => Some(frame.into_data().unwrap_or_default()),
+            Ok(None) => None,
+        };
+    }
+    for at in 0..treatments.len() {
+        let (ending, after) = treatments.split_at_mut(at + 1);
+        let left_over = ending.last_mut().map_or(Ok(Bytes::new()), |one| one.end())?;
+        send(through(after, &left_over)?, to, &mut left).await?;
+    }
+    Ok(())
+}
+
+fn through(treatments: &mut [Box<dyn Treatment>], bytes: &[u8]) -> Result<Bytes, Untreatable> {
+    let mut treated = Bytes::copy_from_slice(bytes);
+    for treatment in treatments {
+        if treated.is_empty() {
+            break;
+        }
+        treated = treatment.take(&treated)?;
+    }
+    Ok(treated)
+}
+
+async fn send(bytes: Bytes, to: &mpsc::Sender<Result<Bytes, Untreatable>>, left: &mut u64) -> Result<(), Untreatable> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let count = bytes.len() as u64;
+    *left = left.checked_sub(count).ok_or(Untreatable("larger than a part may be"))?;
+    metrics::counter!(CHUNK_BYTES).increment(count);
+    match tokio::time::timeout(STALL, to.send(Ok(bytes))).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_gone)) => Err(Untreatable("no longer wanted")),
+        Err(_elapsed) => Err(Untreatable("not read by the client")),
+    }
+}
+
+/// Unpacks gzip as it comes.
+pub(super) struct Unpack(MultiGzDecoder<Vec<u8>>);
+
+impl Unpack {
+    pub(super) fn new() -> Self {
+        Self(MultiGzDecoder::new(Vec::new()))
+    }
+}
+
+impl Treatment for Unpack {
+    fn take(&mut self, bytes: &[u8]) -> Result<Bytes, Untreatable> {
+        self.0.write_all(bytes).map_err(|_| Untreatable("not the gzip stream it begins as"))?;
+        Ok(std::mem::take(self.0.get_mut()).into())
+    }
+
+    fn end(&mut self) -> Result<Bytes, Untreatable> {
+        self.0.try_finish().map_err(|_| Untreatable("not a whole gzip stream"))?;
+        Ok(std::mem::take(self.0.get_mut()).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flate2::{Compression, write::GzEncoder};
+
+    use super::*;
+
+    fn unpacked(packed: &[u8], step: usize) -> Result<Vec<u8>, Untreatable> {
+        let mut unpack = Unpack::new();
+        let mut plain = Vec::new();
+        for piece in packed.chunks(step) {
+            plain.extend(unpack.take(piece)?);
+        }
+        plain.extend(unpack.end()?);
+        Ok(plain)
+    }
+
+    #[test]
+    fn unpacks_in_pieces_of_any_length_and_only_whole() {
+        let plain: Vec<u8> = (0..100_000_u32).flat_map(|n| n.to_string().into_bytes()).collect();
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(&plain).unwrap();
+        let packed = encoder.finish().unwrap();
+        for step in [1, 7, 4096, packed.len()] {
+            assert_eq!(unpacked(&packed, step).unwrap(), plain, "{step}");
+        }
+        let (cut, _) = packed.split_at(packed.len() - 3);
+        assert!(unpacked(cut, 4096).is_err(), "cut");
+        let mut changed = packed.clone();
+        let at = changed.len() / 2;
+        changed[at] ^= 1;
+        assert!(unpacked(&changed, 4096).is_err(), "changed");
+    }
+}
