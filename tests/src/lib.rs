@@ -3,6 +3,7 @@
 pub mod account;
 pub mod fuzz;
 pub mod generated;
+pub mod plain;
 /// The starting policies, compiled.
 pub mod policies;
 pub mod recorder;

@@ -159,7 +159,8 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
 /// The headers that are not about one connection.
 fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     let mut kept = headers.clone();
-    for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::CONTENT_LENGTH, header::HOST] {
+    // `Host` stays: who is asked builds addresses from where the client thinks it is.
+    for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::CONTENT_LENGTH] {
         kept.remove(name);
     }
     kept

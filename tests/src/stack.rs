@@ -98,7 +98,8 @@ impl Stack {
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let config = service::pdp_config(free, dir.path(), &policies, &issuer.url());
         let pdp = Service::start_pdp(&programs.pdp, dir.path(), &config).await?;
-        let pep = service::Pep { addr: free, pdp: pdp.addr(), upstream: back.addr(), auth: &auth };
+        let more = stand_in.as_ref().map(storage).unwrap_or_default();
+        let pep = service::Pep { addr: free, pdp: pdp.addr(), upstream: back.addr(), auth: &auth, more: &more };
         let pep = Service::start_pep(&programs.pep, dir.path(), &pep).await?;
         let front = Recorder::start(pep.addr()).await?;
         Ok(Self { issuer, front, back, pdp, pep, stand_in, programs, auth, policies, dir, _warehouse: running })
@@ -121,8 +122,14 @@ impl Stack {
     ///
     /// When it does not start.
     pub async fn restart_pep(&mut self) -> anyhow::Result<()> {
-        let pep =
-            service::Pep { addr: self.pep.addr(), pdp: self.pdp.addr(), upstream: self.back.addr(), auth: &self.auth };
+        let more = self.stand_in.as_ref().map(storage).unwrap_or_default();
+        let pep = service::Pep {
+            addr: self.pep.addr(),
+            pdp: self.pdp.addr(),
+            upstream: self.back.addr(),
+            auth: &self.auth,
+            more: &more,
+        };
         self.pep = Service::start_pep(&self.programs.pep, self.dir.path(), &pep).await?;
         Ok(())
     }
@@ -206,6 +213,11 @@ impl Stack {
         }
         anyhow::bail!("nothing waits for `{sql}`")
     }
+}
+
+/// Lets a PEP fetch results from the stand-in's storage.
+fn storage(stand_in: &StandIn) -> String {
+    format!("[results]\nstorage_hosts = [\"{}\"]\ndanger_plaintext = true\n", stand_in.storage_addr())
 }
 
 /// A field's text, empty when it is not there.

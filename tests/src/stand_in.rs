@@ -1,61 +1,74 @@
-//! A warehouse of few words, for what fakesnow lacks: answers that come later, sessions that expire, credentials in replies.
+//! A warehouse of few words, for what fakesnow lacks: parts of results in storage, answers that come later, several
+//! statements in one request, sessions that expire, credentials in replies, faults and delays.
 //!
-//! What it does is named by a word in the statement, for example `SELECT 'slow'`. Everything it must not let out through the
-//! proxy carries [`CANARY`].
+//! What it does is named by words in the statement, for example `SELECT 'chunks arrow gzip'` ([`statements`] lists them), or
+//! scripted by a test ([`StandIn::script`]). Everything it must not let out through the proxy carries [`CANARY`]. It reads no
+//! SQL and checks no rights: what it shows is the protocol, as far as `SNOWFLAKE_PROTOCOL` notes tell it.
+
+mod results;
+mod script;
+mod session;
+pub mod statements;
+pub mod storage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::HeaderMap;
 use axum::routing::{get, post};
-use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::recorder::decompressed;
+pub use self::script::{Fault, Play};
+use self::storage::{Fetch, Storage};
 
-/// Part of every upstream token and of every credential in a reply.
+/// Part of every upstream token, of every key and signature of the storage, and of every credential in a reply.
 pub const CANARY: &str = "upstream-canary";
 
 /// Polls of one slow result that are answered with "in progress".
 const POLLS_IN_PROGRESS: u64 = 2;
 
-/// A result chunk: rows without the outer brackets.
-const CHUNK: &str = r#"["from storage"]"#;
-
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
-    addr: Option<SocketAddr>,
+    storage: Arc<Storage>,
     tokens: AtomicU64,
     renewals: AtomicU64,
     polls: AtomicU64,
     expired: Mutex<BTreeSet<String>>,
-    // Query ids given out, and how often each was asked for.
-    queries: Mutex<BTreeMap<String, u64>>,
+    queries: Mutex<BTreeMap<String, Query>>,
     statements: Mutex<Vec<String>>,
+    scripts: Mutex<BTreeMap<String, Vec<Play>>>,
+}
+
+/// A statement it was sent, under the id it gave out.
+#[derive(Debug, Clone, Default)]
+struct Query {
+    sql: String,
+    polls: u64,
+    aborted: bool,
+    /// Its answer was scripted.
+    reply: Option<Value>,
 }
 
 /// The running warehouse. Dropping it stops it.
 #[derive(Debug)]
 pub struct StandIn {
     addr: SocketAddr,
+    storage_addr: SocketAddr,
     shared: Arc<Shared>,
-    server: JoinHandle<()>,
+    servers: [JoinHandle<()>; 2],
 }
 
 impl Drop for StandIn {
     fn drop(&mut self) {
-        self.server.abort();
+        self.servers.iter().for_each(JoinHandle::abort);
     }
 }
 
 impl StandIn {
-    /// Starts on a free port.
+    /// Starts on free ports: the account on one, its storage on another.
     ///
     /// # Errors
     ///
@@ -63,26 +76,45 @@ impl StandIn {
     pub async fn start() -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let addr = listener.local_addr()?;
-        let shared = Arc::new(Shared { addr: Some(addr), ..Shared::default() });
+        let storage_listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let storage_addr = storage_listener.local_addr()?;
+        let storage = Arc::new(Storage::new(storage_addr));
+        let shared = Arc::new(Shared {
+            storage: Arc::clone(&storage),
+            tokens: AtomicU64::default(),
+            renewals: AtomicU64::default(),
+            polls: AtomicU64::default(),
+            expired: Mutex::default(),
+            queries: Mutex::default(),
+            statements: Mutex::default(),
+            scripts: Mutex::default(),
+        });
         let routes = axum::Router::new()
-            .route("/session/v1/login-request", post(login))
-            .route("/session/token-request", post(renew))
-            .route("/session/heartbeat", post(done))
-            .route("/session", post(done))
-            .route("/queries/v1/query-request", post(query))
-            .route("/queries/v1/abort-request", post(done))
-            .route("/queries/{id}/abort-request", post(done))
-            .route("/queries/{id}/result", get(result))
-            .route("/monitoring/queries/{id}", get(monitoring))
-            .route("/storage/1", get(|| async { CHUNK }))
+            .route("/session/v1/login-request", post(session::login))
+            .route("/session/token-request", post(session::renew))
+            .route("/session/heartbeat", post(session::done))
+            .route("/session", post(session::done))
+            .route("/queries/v1/query-request", post(statements::query))
+            .route("/queries/v1/abort-request", post(statements::abort))
+            .route("/queries/{id}/abort-request", post(statements::abort_by_id))
+            .route("/queries/{id}/result", get(statements::result))
+            .route("/monitoring/queries/{id}", get(statements::monitoring))
             .with_state(Arc::clone(&shared));
-        let server = tokio::spawn(async move { drop(axum::serve(listener, routes).await) });
-        Ok(Self { addr, shared, server })
+        let servers = [
+            tokio::spawn(async move { drop(axum::serve(listener, routes).await) }),
+            tokio::spawn(storage::serve(storage_listener, storage)),
+        ];
+        Ok(Self { addr, storage_addr, shared, servers })
     }
 
-    /// Where it listens.
+    /// Where the account listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where its storage listens.
+    pub fn storage_addr(&self) -> SocketAddr {
+        self.storage_addr
     }
 
     /// How often a session token was renewed.
@@ -99,142 +131,22 @@ impl StandIn {
     pub fn statements(&self) -> Vec<String> {
         self.shared.statements.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
 
-async fn login(State(shared): State<Arc<Shared>>) -> Json<Value> {
-    let number = shared.tokens.fetch_add(1, Ordering::Relaxed);
-    Json(json!({ "success": true, "data": {
-        "token": format!("{CANARY}-session-{number}"), "masterToken": format!("{CANARY}-master-{number}"),
-        "idToken": format!("{CANARY}-id-{number}"), "mfaToken": format!("{CANARY}-mfa-{number}"),
-        "remMeToken": format!("{CANARY}-remember-{number}"),
-        "sessionId": 4711, "validityInSeconds": 3600, "masterValidityInSeconds": 14400, "serverVersion": "9.0.0",
-        "parameters": [
-            { "name": "AUTOCOMMIT", "value": true },
-            { "name": "CLIENT_SESSION_KEEP_ALIVE_HEARTBEAT_FREQUENCY", "value": 3600 },
-            { "name": "CLIENT_STAGE_ARRAY_BINDING_THRESHOLD", "value": 0 },
-        ],
-        "sessionInfo": { "databaseName": "SALES", "schemaName": "PUBLIC", "warehouseName": "WH", "roleName": "R" },
-    } }))
-}
-
-async fn renew(State(shared): State<Arc<Shared>>) -> Json<Value> {
-    shared.renewals.fetch_add(1, Ordering::Relaxed);
-    let number = shared.tokens.fetch_add(1, Ordering::Relaxed);
-    Json(json!({ "success": true, "data": {
-        "sessionToken": format!("{CANARY}-session-{number}"), "validityInSecondsST": 3600,
-        "masterToken": format!("{CANARY}-master-{number}"), "validityInSecondsMT": 14400, "sessionId": 4711,
-    } }))
-}
-
-async fn done() -> Json<Value> {
-    Json(json!({ "success": true, "data": null, "code": null, "message": null }))
-}
-
-async fn query(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Json<Value> {
-    let body: Value = serde_json::from_slice(&decompressed(&body)).unwrap_or_default();
-    let id = uuid::Uuid::new_v4().to_string();
-    shared.queries.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), 0);
-    let sql = body.get("sqlText").and_then(Value::as_str).unwrap_or_default();
-    let token = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if sql.contains("expire") && shared.expired.lock().unwrap_or_else(PoisonError::into_inner).insert(sql.to_owned()) {
-        debug_assert!(token.contains(CANARY), "the proxy uses its own token");
-        return failed(&id, "390112", "Your session has expired. Please login again.", "08001");
+    /// What was fetched from its storage, in order.
+    pub fn fetches(&self) -> Vec<Fetch> {
+        self.shared.storage.fetches()
     }
-    shared.statements.lock().unwrap_or_else(PoisonError::into_inner).push(sql.to_owned());
-    if body.get("asyncExec").and_then(Value::as_bool) == Some(true) {
-        return Json(json!({ "success": true, "code": "333334", "message": "in progress", "data": {
-            "queryId": id, "getResultUrl": format!("/queries/{id}/result"), "queryAbortsAfterSecs": 300,
-        } }));
+
+    /// Plays these, one after the other, whenever a statement with this text in it comes; the last one stays.
+    pub fn script(&self, text: &str, plays: Vec<Play>) {
+        self.shared.scripts.lock().unwrap_or_else(PoisonError::into_inner).insert(text.to_owned(), plays);
     }
-    if sql.contains("slow") {
-        return Json(json!({ "success": true, "code": "333333", "message": "in progress", "data": {
-            "queryId": id, "getResultUrl": format!("/queries/{id}/result"), "queryAbortsAfterSecs": 300,
-        } }));
-    }
-    if sql.contains("absolute") {
-        return Json(json!({ "success": true, "code": "333333", "message": "in progress", "data": {
-            "queryId": id, "getResultUrl": format!("http://203.0.113.9/queries/{id}/result"),
-            "queryAbortsAfterSecs": 300,
-        } }));
-    }
-    if sql.contains("credentials") {
-        return Json(credentials(&id));
-    }
-    if sql.contains("chunks") {
-        // As Snowflake does it: the rest of the rows lies in storage, under an address of its own.
-        let host = headers.get("host").and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let storage = shared.addr.map_or_else(|| host.to_owned(), |addr| addr.to_string());
-        let mut reply = rows(&id, "inline");
-        if let Some(data) = reply.get_mut("data").and_then(Value::as_object_mut) {
-            let url = format!("http://{storage}/storage/1");
-            let bytes = CHUNK.len();
-            let chunk = json!({ "url": url, "rowCount": 1, "uncompressedSize": bytes, "compressedSize": bytes });
-            data.insert("chunks".to_owned(), json!([chunk]));
-            data.insert("total".to_owned(), json!(2));
-            data.insert("returned".to_owned(), json!(2));
-        }
-        return Json(reply);
-    }
-    if sql.contains("broken") {
-        return failed(&id, "002043", "SQL compilation error: the object is broken.", "02000");
-    }
-    Json(rows(&id, sql))
 }
 
-async fn result(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> Json<Value> {
-    shared.polls.fetch_add(1, Ordering::Relaxed);
-    let polls = shared.queries.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&id).map(|polls| {
-        *polls += 1;
-        *polls
-    });
-    let Some(polls) = polls else {
-        return failed(&id, "000612", "Result for the query not found.", "02000");
-    };
-    if polls <= POLLS_IN_PROGRESS {
-        return Json(json!({ "success": true, "code": "333333", "message": "in progress", "data": {
-            "queryId": id, "getResultUrl": format!("/queries/{id}/result"), "queryAbortsAfterSecs": 300,
-        } }));
+impl Shared {
+    fn play(&self, sql: &str) -> Option<Play> {
+        let mut scripts = self.scripts.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, plays) = scripts.iter_mut().find(|(text, _)| sql.contains(text.as_str()))?;
+        if plays.len() > 1 { Some(plays.remove(0)) } else { plays.first().cloned() }
     }
-    Json(rows(&id, "slow"))
-}
-
-/// Agrees with [`result`]: a driver believes this one and then does not wait for the other.
-async fn monitoring(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> Json<Value> {
-    let mut queries = shared.queries.lock().unwrap_or_else(PoisonError::into_inner);
-    let running = queries.get_mut(&id).is_some_and(|polls| {
-        *polls += 1;
-        *polls <= POLLS_IN_PROGRESS
-    });
-    let status = if running { "RUNNING" } else { "SUCCESS" };
-    Json(json!({ "success": true, "data": { "queries": [{ "id": id, "status": status, "state": status }] } }))
-}
-
-fn rows(id: &str, cell: &str) -> Value {
-    json!({ "success": true, "code": null, "message": null, "data": {
-        "rowtype": [{ "name": "SAID", "type": "text", "nullable": true, "length": 200, "byteLength": 800,
-            "precision": null, "scale": null, "collation": null, "database": "", "schema": "", "table": "" }],
-        "rowset": [[cell]], "total": 1, "returned": 1, "queryId": id, "queryResultFormat": "json",
-        "statementTypeId": 4096, "version": 1, "finalDatabaseName": "SALES", "finalSchemaName": "PUBLIC",
-        "finalWarehouseName": "WH", "finalRoleName": "R", "parameters": [], "sqlState": null,
-    } })
-}
-
-fn failed(id: &str, code: &str, message: &str, sqlstate: &str) -> Json<Value> {
-    Json(json!({ "success": false, "code": code, "message": message, "data": {
-        "errorCode": code, "sqlState": sqlstate, "queryId": id, "line": 1, "pos": 0, "type": "COMPILATION",
-    } }))
-}
-
-/// What a PUT is answered with: the keys to the storage.
-fn credentials(id: &str) -> Value {
-    json!({ "success": true, "code": null, "message": null, "data": {
-        "command": "UPLOAD", "src_locations": ["/tmp/x"], "parallel": 4, "threshold": 1, "autoCompress": true,
-        "overwrite": false, "sourceCompression": "auto_detect", "operation": "Node", "queryId": id,
-        "statementTypeId": 0x7102,
-        "stageInfo": { "locationType": "S3", "location": "bucket/path", "path": "path", "region": "eu-west-1",
-            "creds": { "AWS_KEY_ID": format!("{CANARY}-key"), "AWS_SECRET_KEY": format!("{CANARY}-secret"),
-                "AWS_TOKEN": format!("{CANARY}-token") } },
-        "presignedUrls": [format!("http://203.0.113.9/{CANARY}-presigned")],
-        "encryptionMaterial": { "queryStageMasterKey": format!("{CANARY}-stage"), "queryId": id, "smkId": 1 },
-    } })
 }

@@ -64,9 +64,29 @@ async fn cases(stack: &Stack, with: &'static Environment) -> anyhow::Result<()> 
     let Err(withheld) = said("SELECT 'credentials'").await? else { anyhow::bail!("the keys to the storage passed") };
     ensure!(withheld.message.contains("REPLY-WITHHELD"), "{withheld:?}");
 
-    // Masks are in the statement, so rows that come straight from storage wear them too.
-    let chunks = said("SELECT 'chunks'").await??;
-    ensure!(chunks.rows == [[json!("inline")], [json!("from storage")]], "{chunks:?}");
+    // Parts in storage, in each form, through the proxy; a storage that is busy is asked again.
+    let cells = [
+        "inline",
+        "from storage 0.0",
+        "from storage 0.1",
+        "from storage 0.2",
+        "from storage 1.0",
+        "from storage 1.1",
+        "from storage 1.2",
+    ];
+    let wanted: Vec<_> = cells.iter().map(|cell| vec![json!(cell)]).collect();
+    for sql in [
+        "SELECT 'chunks'",
+        "SELECT 'chunks json gzip headers'",
+        "SELECT 'chunks json unlabelled qrmk'",
+        "SELECT 'chunks arrow'",
+        "SELECT 'chunks arrow gzip qrmk'",
+        "SELECT 'chunks arrow unlabelled headers'",
+        "SELECT 'chunks arrow busy'",
+    ] {
+        let chunks = said(sql).await??;
+        ensure!(chunks.rows == wanted, "{sql}: {chunks:?}");
+    }
 
     let Err(broken) = said("SELECT 'broken'").await? else { anyhow::bail!("no error") };
     ensure!(broken.errno == Some(2043) && broken.sqlstate.as_deref() == Some("02000"), "{broken:?}");
@@ -79,7 +99,7 @@ async fn records_tell_what_became_of_it(stack: &Stack) -> anyhow::Result<()> {
     for (outcome, sql) in [
         ("succeeded", "SELECT 'slow'"),
         ("withheld", "SELECT 'credentials'"),
-        ("succeeded", "SELECT 'chunks'"),
+        ("succeeded", "SELECT 'chunks arrow busy'"),
         ("failed", "SELECT 'broken'"),
     ] {
         let found = stack.asked(&["audit", "search", "--json", "--outcome", outcome, "--text", sql]).await?;

@@ -129,7 +129,7 @@ impl Demo {
         let pdp = Service::start_pdp(&programs.pdp, &places.dir, &pdp_config).await?;
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let auth = UpstreamAuth::KeyPair(key);
-        let pep = service::Pep { addr: listen, pdp: pdp.addr(), upstream: warehouse.addr(), auth: &auth };
+        let pep = service::Pep { addr: listen, pdp: pdp.addr(), upstream: warehouse.addr(), auth: &auth, more: "" };
         let pep = Service::start_pep(&programs.pep, &places.dir, &pep).await?;
         let facts = facts_of(places, &issuer, &pdp, &pep)?;
         for path in places.facts() {

@@ -246,11 +246,13 @@ pub struct Pep<'a> {
     pub upstream: SocketAddr,
     /// How it proves itself there.
     pub auth: &'a UpstreamAuth,
+    /// Further tables of its configuration.
+    pub more: &'a str,
 }
 
 /// The PEP's configuration: plaintext on loopback, towards drivers, the PDP and the warehouse.
 fn pep_config(dir: &Path, pep: &Pep<'_>) -> String {
-    let Pep { addr, pdp, upstream, .. } = pep;
+    let Pep { addr, pdp, upstream, more, .. } = pep;
     let auth = match pep.auth {
         UpstreamAuth::KeyPair(key) => format!("auth = \"key_pair\"\nprivate_key = {}", quoted(key)),
         UpstreamAuth::Password(file) => format!("auth = \"password\"\npassword_file = {}", quoted(file)),
@@ -284,7 +286,8 @@ path = {journal}
 [tokens]
 keys_file = {keys}
 create = true
-"#,
+
+{more}"#,
         journal = quoted(&dir.join("pep.journal")),
         keys = quoted(&dir.join("pep.keys")),
     )
