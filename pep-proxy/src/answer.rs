@@ -1,7 +1,10 @@
 //! Everything asked about a statement after it was sent: its result by id, where it stands, and stopping it. Only ids of
 //! the session's own statements mean anything; any other id is unknown.
 
+mod ledger;
+
 use std::{
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -17,12 +20,13 @@ use icegate_pep_protocol::{
 use icegate_proto::v1::RunStatus;
 use moka::sync::Cache;
 
+use self::ledger::{Entry, Ledger};
 use crate::{
-    ask::Permitted,
+    ask::{Permitted, Waiting},
     forward::{self, Terms, read},
     listen::Call,
     proxy::Proxy,
-    record::RunEnd,
+    record::{RunEnd, unix_ms},
     refuse::{self, Stop},
     session::{Background, Gate, Session, UpstreamTokens, login::fresh_request_id},
     statement::{Run, State, Told},
@@ -31,18 +35,26 @@ use crate::{
 /// How long Snowflake keeps results, and we what they belong to. Snowflake docs, "Using Persisted Query Results", read 2026-11.
 const REMEMBERED_FOR: Duration = Duration::from_hours(24);
 
-/// Which session each query id belongs to.
+const REMEMBERED_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// Which session each query id belongs to. Kept in a file besides, for the next start.
 #[derive(Debug)]
-pub(crate) struct Queries(Cache<QueryId, Arc<Binding>>);
+pub(crate) struct Queries {
+    known: Cache<QueryId, Arc<Binding>>,
+    ledger: Ledger,
+}
 
 /// What a query id stands for.
 #[derive(Debug)]
 pub(crate) struct Binding {
     session_id: String,
+    principal_id: String,
     decision_id: String,
     statement_kinds: Vec<String>,
     error_text: ErrorText,
     upstream_id: Option<QueryId>,
+    /// It waited for this approval when the proxy ended.
+    waited_for: Option<String>,
     /// Since when it runs; taken by whoever sees its end first, so that its outcome is recorded once.
     open: Mutex<Option<Instant>>,
 }
@@ -51,6 +63,8 @@ impl Binding {
     pub(crate) fn new(session: &Session, permitted: &Permitted, open: Option<Instant>) -> Self {
         Self {
             session_id: session.id.clone(),
+            principal_id: session.principal_id.clone(),
+            waited_for: None,
             decision_id: permitted.decision_id().to_owned(),
             statement_kinds: permitted.statement_kinds().to_vec(),
             error_text: permitted.error_text(),
@@ -61,38 +75,78 @@ impl Binding {
 }
 
 impl Queries {
-    pub(crate) fn new(queries_max: u64) -> Self {
-        Self(Cache::builder().max_capacity(queries_max).time_to_live(REMEMBERED_FOR).build())
+    /// Reads what an earlier start remembered at `path`.
+    pub(crate) fn open(path: &Path, queries_max: u64) -> std::io::Result<Self> {
+        let known = Cache::builder().max_capacity(queries_max).time_to_live(REMEMBERED_FOR).build();
+        let (ledger, entries) = Ledger::open(path, unix_ms().saturating_sub(REMEMBERED_MS), queries_max)?;
+        for entry in entries {
+            if let Some(query_id) = QueryId::parse(&entry.id) {
+                known.insert(query_id, Arc::new(Binding::remembered(entry)));
+            }
+        }
+        Ok(Self { known, ledger })
     }
 
     pub(crate) fn bind(&self, query_id: &QueryId, binding: Binding) {
         // A later binding of the same id, by a child's own reply, must not reopen it.
-        self.0.entry(query_id.clone()).or_insert_with(|| Arc::new(binding));
+        let entry = self.known.entry(query_id.clone()).or_insert_with(|| Arc::new(binding));
+        if entry.is_fresh() {
+            self.ledger.keep(entry.value().entry(query_id));
+        }
+    }
+
+    /// Notes for the next start that this one was held: then it says so, and not that there is no such query.
+    pub(crate) fn remember_held(&self, query_id: &QueryId, session: &Session, waiting: &Waiting) {
+        self.ledger.keep(Entry {
+            id: query_id.to_string(),
+            at_ms: unix_ms(),
+            session_id: session.id.clone(),
+            principal_id: session.principal_id.clone(),
+            decision_id: waiting.decision_id.clone(),
+            kinds: Vec::new(),
+            withhold: true,
+            upstream_id: None,
+            approval_id: Some(waiting.approval_id.clone()),
+        });
     }
 
     /// Lets our id stand for Snowflake's.
     pub(crate) fn alias(&self, ours: &QueryId, upstream_id: &QueryId) {
-        if let Some(binding) = self.0.get(upstream_id) {
+        if let Some(binding) = self.known.get(upstream_id) {
             let alias = Binding {
                 session_id: binding.session_id.clone(),
+                principal_id: binding.principal_id.clone(),
+                waited_for: None,
                 decision_id: binding.decision_id.clone(),
                 statement_kinds: binding.statement_kinds.clone(),
                 error_text: binding.error_text,
                 upstream_id: Some(upstream_id.clone()),
                 open: Mutex::new(None),
             };
-            self.0.insert(ours.clone(), Arc::new(alias));
+            self.ledger.keep(alias.entry(ours));
+            self.known.insert(ours.clone(), Arc::new(alias));
         }
     }
 
     /// Another session's id is as unknown as none.
     fn of_session(&self, query_id: &QueryId, session: &Session) -> Result<Arc<Binding>, Stop> {
-        self.0.get(query_id).filter(|binding| binding.session_id == session.id).ok_or_else(|| {
+        let binding = self.known.get(query_id).filter(|binding| binding.is_of(session)).ok_or_else(|| {
             Stop::new(
                 PepCode::QueryUnknown,
                 "There is no such query in this session. Run the statement again to get its result.",
             )
-        })
+        })?;
+        match &binding.waited_for {
+            None => Ok(binding),
+            Some(approval_id) => Err(Refusal::new(
+                PepCode::HoldCancelled,
+                format!(
+                    "This statement waited for approval `{approval_id}` when the proxy was restarted; it did not run. Run exactly the same statement again: an approval that was given, or still is, holds for it."
+                ),
+            )
+            .with_decision(&binding.decision_id)
+            .into()),
+        }
     }
 }
 
@@ -189,7 +243,7 @@ pub(crate) async fn write_off(proxy: &Proxy, session: &Session, statement: &Back
     let query_id = &statement.query_id;
     session.has_ended(query_id);
     let stopped = stop && abort_query(proxy, session, query_id).await.unwrap_or(false);
-    let Some(binding) = proxy.queries.0.get(query_id) else { return };
+    let Some(binding) = proxy.queries.known.get(query_id) else { return };
     let Some(started) = binding.take_open() else { return };
     let status = if stopped { RunStatus::Cancelled } else { RunStatus::Unknown };
     let code = session
@@ -199,10 +253,51 @@ pub(crate) async fn write_off(proxy: &Proxy, session: &Session, statement: &Back
     proxy.recorder.outcome(&binding.decision_id, &session.id, end).await;
 }
 
+/// The session a query id belongs to, for a client that names only the id. Its principal is still to be compared.
+pub(crate) fn session_of(proxy: &Proxy, query_id: &QueryId) -> Option<String> {
+    let held = proxy.holds.session_of(query_id).or_else(|| Some(proxy.kept.by_query(query_id)?.session_id.clone()));
+    held.or_else(|| Some(proxy.queries.known.get(query_id)?.session_id.clone()))
+}
+
 impl Binding {
+    fn remembered(entry: Entry) -> Self {
+        Self {
+            session_id: entry.session_id,
+            principal_id: entry.principal_id,
+            decision_id: entry.decision_id,
+            statement_kinds: entry.kinds,
+            error_text: if entry.withhold { ErrorText::Withhold } else { ErrorText::Keep },
+            upstream_id: entry.upstream_id.as_deref().and_then(QueryId::parse),
+            waited_for: entry.approval_id,
+            // What became of it is recorded as unknown when the proxy comes back.
+            open: Mutex::new(None),
+        }
+    }
+
+    fn entry(&self, query_id: &QueryId) -> Entry {
+        Entry {
+            id: query_id.to_string(),
+            at_ms: unix_ms(),
+            session_id: self.session_id.clone(),
+            principal_id: self.principal_id.clone(),
+            decision_id: self.decision_id.clone(),
+            kinds: self.statement_kinds.clone(),
+            withhold: self.error_text == ErrorText::Withhold,
+            upstream_id: self.upstream_id.as_ref().map(ToString::to_string),
+            approval_id: self.waited_for.clone(),
+        }
+    }
+
+    /// A session without a login of its own stands for its principal.
+    fn is_of(&self, session: &Session) -> bool {
+        self.session_id == session.id || (session.pooled && self.principal_id == session.principal_id)
+    }
+
     fn child(&self) -> Self {
         Self {
             session_id: self.session_id.clone(),
+            principal_id: self.principal_id.clone(),
+            waited_for: None,
             decision_id: self.decision_id.clone(),
             statement_kinds: Vec::new(),
             error_text: self.error_text,
@@ -225,7 +320,7 @@ fn ended(
     read: &forward::Read,
 ) {
     session.has_ended(upstream_id);
-    let open = proxy.queries.0.get(upstream_id).unwrap_or_else(|| Arc::clone(binding));
+    let open = proxy.queries.known.get(upstream_id).unwrap_or_else(|| Arc::clone(binding));
     let Some(started) = open.take_open() else { return };
     let Some(end) = read.end(started) else {
         return;

@@ -18,7 +18,7 @@ use tracing::{debug, warn};
 
 use self::{flow::Unpack, storage::Stored};
 pub(crate) use self::{
-    flow::{Flow, Treatment},
+    flow::{Flow, Treatment, Untreatable},
     storage::Storage,
 };
 use crate::{

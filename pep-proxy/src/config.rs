@@ -233,6 +233,18 @@ pub struct Limits {
     pub reply_bytes_max: usize,
     /// Connections at one time.
     pub connections_max: usize,
+    /// Connections from one address at one time.
+    pub connections_per_address_max: usize,
+    /// Bytes of all requests being read or worked on.
+    pub bodies_bytes_max: usize,
+    /// Bytes of a request's head.
+    pub head_bytes_max: usize,
+    /// Longest wait for a request's head: also how long an idle connection is kept.
+    pub head_timeout: Duration,
+    /// Longest wait for a request's body.
+    pub body_timeout: Duration,
+    /// Longest wait for a client that does not read its answer.
+    pub write_timeout: Duration,
     /// Held statements of one session.
     pub held_per_session_max: usize,
     /// Held statements in all.

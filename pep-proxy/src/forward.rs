@@ -49,6 +49,9 @@ pub(crate) async fn forward(
     let sent = proxy.call_upstream(session, Method::POST, &path, Some(body)).await;
     metrics::histogram!(STAGE_DURATION, "stage" => "forward").record(started.elapsed());
     let lost = changes_context(permitted.statement_kinds());
+    if leaves_traces(permitted.statement_kinds()) {
+        session.leave_traces();
+    }
     let raw = match sent {
         Ok(Ok(raw)) => raw,
         Ok(Err(error)) => {
@@ -153,6 +156,25 @@ pub(crate) fn changes_context(kinds: &[String]) -> bool {
             let verb = kind.split_once('_').map_or(kind.as_str(), |(verb, _)| verb);
             !NEVER.contains(&kind.as_str()) && !NEVER.contains(&verb)
         })
+}
+
+/// Whether statements of these kinds leave something in the session that the next request would find.
+fn leaves_traces(kinds: &[String]) -> bool {
+    const NONE: [&str; 12] = [
+        "select",
+        "insert",
+        "update",
+        "delete",
+        "merge",
+        "truncate",
+        "copy_load",
+        "copy_unload",
+        "show",
+        "describe",
+        "explain",
+        "list",
+    ];
+    kinds.is_empty() || kinds.iter().any(|kind| !NONE.contains(&kind.as_str()))
 }
 
 /// Takes over what a reply tells.

@@ -46,6 +46,12 @@ impl Holds {
         all.get(query_id).filter(|run| run.session_id == session_id).cloned()
     }
 
+    /// The session of the statement held under this id.
+    pub(crate) fn session_of(&self, query_id: &QueryId) -> Option<String> {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(query_id).map(|run| run.session_id.clone())
+    }
+
     fn enter(&self, run: &Arc<Run>) -> bool {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let of_session = all.values().filter(|held| held.session_id == run.session_id).count();
@@ -98,6 +104,7 @@ pub(crate) async fn until_approved(
     let until = place.until;
     let seconds = u32::try_from(until.saturating_duration_since(Instant::now()).as_secs()).unwrap_or(u32::MAX);
     run.hold(&description(&waiting), seconds);
+    proxy.queries.remember_held(&run.query_id, session, &waiting);
     info!(approval_id = waiting.approval_id, decision_id = waiting.decision_id, "held");
     let mut stopping = proxy.stopping.subscribe();
     let stop = tokio::select! {

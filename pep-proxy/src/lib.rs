@@ -31,8 +31,8 @@
 //! In the order a statement flows: [`config`], `listen` (sockets and bytes), `proxy` (which part answers which call),
 //! `session` (login, renewal, where a session stands), `statement` (one run from request to record), `ask` (the PDP, the
 //! decision cache, the watch), `refuse`, `hold` (waiting for a person), `forward` (Snowflake), `answer` (results by id,
-//! monitoring, aborts), `chunk` (parts of results in storage), `record` (outcomes and the journal), `catalog` (the PDP's
-//! questions about the warehouse), [`metrics`].
+//! monitoring, aborts), `chunk` (parts of results in storage), `api` (the SQL API), `record` (outcomes and the journal),
+//! `catalog` (the PDP's questions about the warehouse), [`metrics`].
 //!
 //! # Invariants
 //! - Nothing is sent to Snowflake for a client without an `ask::Permitted`, and only `ask` makes one, after the record of
@@ -41,6 +41,7 @@
 //! - A statement runs at most once per permission, whatever a driver repeats.
 
 mod answer;
+mod api;
 mod ask;
 mod catalog;
 mod chunk;
@@ -75,11 +76,13 @@ pub use crate::ask::pdp::PdpSetupError;
 pub use crate::config::{Config, ConfigError};
 use crate::{
     answer::Queries,
+    api::pool::Pool,
     ask::{cache::Cache, pdp::Pdp},
     chunk::Storage,
     config::secrets::{Secrets, SecretsError},
     forward::upstream::Upstream,
     hold::Holds,
+    listen::Bounds,
     proxy::Proxy,
     record::{Recorder, journal::Journal},
     session::{Ending, Sessions},
@@ -176,25 +179,33 @@ async fn serve(config: Config, secrets: Secrets) -> Result<Running, StartError> 
         listener,
         server_tls,
         Arc::clone(&proxy),
-        config.limits.connections_max,
+        Bounds::new(&config.limits),
         proxy.stopping.subscribe(),
     ));
     info!(%addr, pep_id = proxy.pep_id, "serving");
     Ok(Running { addr, metrics_addr, proxy, drain: config.listen.drain, server, background })
 }
 
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
 fn proxy(config: &Config, secrets: Secrets, journal: Journal) -> Result<Proxy, StartError> {
+    let Config { limits, tokens, upstream, .. } = config;
     if config.results.chunks == config::Delivering::Direct {
         info!("parts of large results go from storage to drivers directly, past this proxy");
     }
     if secrets.token_keys_passing {
         warn!("`tokens.keys_file` is not set: a restart of this proxy ends all sessions");
     }
+    let queries = Queries::open(&beside(&config.journal.path, ".queries"), limits.queries_max)
+        .map_err(|source| StartError::Journal { path: config.journal.path.display().to_string(), source })?;
     let pdp = Pdp::new(&config.pdp, secrets.pdp_tls, &config.pep_id).map_err(StartError::Pdp)?;
     let keys = secrets.token_keys.iter().map(|key| SealKey::new(**key)).collect();
     let sealer =
         Sealer::new(keys).ok_or(SecretsError::Unusable { key: "tokens.keys_file", message: "no key".to_owned() })?;
-    let Config { limits, tokens, upstream, .. } = config;
     Ok(Proxy {
         pep_id: config.pep_id.clone(),
         body_bytes_max: limits.body_bytes_max,
@@ -221,7 +232,8 @@ fn proxy(config: &Config, secrets: Secrets, journal: Journal) -> Result<Proxy, S
         hold: config.hold.clone(),
         holds: Holds::new(limits.held_max, limits.held_per_session_max),
         kept: Kept::new(limits.kept_bytes_max),
-        queries: Queries::new(limits.queries_max),
+        queries,
+        pool: Pool::new(),
         stopping: watch::Sender::new(false),
         working: watch::Sender::new(0),
     })
@@ -232,6 +244,7 @@ async fn sweep(proxy: Arc<Proxy>) {
     let mut tick = tokio::time::interval(SWEEP);
     loop {
         tick.tick().await;
+        proxy.pool.sweep(&proxy, None);
         for session in proxy.sessions.sweep(record::unix_ms(), idle_ms) {
             proxy.end(&session, Ending::Expired);
         }

@@ -1,10 +1,19 @@
 //! Sockets, TLS, and the bytes of one request: what comes in before anything is understood, and how it goes out.
 
-use std::{convert::Infallible, io::Write as _, net::SocketAddr, sync::Arc, time::Duration};
+mod stall;
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    io::Write as _,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -14,19 +23,22 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
-use crate::{chunk::Flow, proxy::Proxy};
+use self::stall::Stalling;
+use crate::{chunk::Flow, config, proxy::Proxy};
 
 /// Longest wait for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest wait for a request's head: also how long an idle connection is kept.
-const HEAD_TIMEOUT: Duration = Duration::from_mins(2);
-/// Longest wait for a request's body.
-const BODY_TIMEOUT: Duration = Duration::from_mins(1);
+/// Longest wait for room for a request's body.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a body that is too large is read before it is refused.
+const OVER_TIMEOUT: Duration = Duration::from_secs(1);
+/// Room for bodies is counted in these: a semaphore has no room for all bytes.
+const ROOM_UNIT_BYTES: usize = 1024;
 /// Bytes from which an answer is packed for a client that takes gzip.
 const GZIP_FROM_BYTES: usize = 64 * 1024;
 
@@ -81,6 +93,74 @@ impl Call {
 pub(crate) enum Unread {
     TooLarge,
     Cut,
+    /// There is no room for its body now.
+    Busy,
+}
+
+/// What one client and all of them together may take.
+#[derive(Debug)]
+pub(crate) struct Bounds {
+    connections: Arc<Semaphore>,
+    per_address: usize,
+    addresses: Mutex<HashMap<IpAddr, usize>>,
+    /// Room for request bodies, in [`ROOM_UNIT_BYTES`].
+    bodies: Arc<Semaphore>,
+    body_timeout: Duration,
+    head_timeout: Duration,
+    head_bytes_max: usize,
+    write_timeout: Duration,
+}
+
+/// A connection's place; given back when dropped.
+struct Place {
+    bounds: Arc<Bounds>,
+    address: IpAddr,
+    _of_all: OwnedSemaphorePermit,
+}
+
+impl Bounds {
+    pub(crate) fn new(limits: &config::Limits) -> Self {
+        Self {
+            connections: Arc::new(Semaphore::new(limits.connections_max)),
+            per_address: limits.connections_per_address_max,
+            addresses: Mutex::default(),
+            bodies: Arc::new(Semaphore::new(limits.bodies_bytes_max / ROOM_UNIT_BYTES)),
+            body_timeout: limits.body_timeout,
+            head_timeout: limits.head_timeout,
+            head_bytes_max: limits.head_bytes_max,
+            write_timeout: limits.write_timeout,
+        }
+    }
+
+    /// A place for one more connection from this address, if it may have one.
+    fn place(self: &Arc<Self>, address: IpAddr, of_all: OwnedSemaphorePermit) -> Option<Place> {
+        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = addresses.entry(address).or_default();
+        if *count >= self.per_address {
+            return None;
+        }
+        *count += 1;
+        Some(Place { bounds: Arc::clone(self), address, _of_all: of_all })
+    }
+
+    /// Room for a body of so many bytes.
+    async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let units = u32::try_from(bytes.div_ceil(ROOM_UNIT_BYTES)).ok()?;
+        let room = Arc::clone(&self.bodies).acquire_many_owned(units);
+        tokio::time::timeout(ROOM_TIMEOUT, room).await.ok()?.ok()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut addresses = self.bounds.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = addresses.get_mut(&self.address) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                addresses.remove(&self.address);
+            }
+        }
+    }
 }
 
 /// Accepts connections until told to stop, then lets those there are finish.
@@ -88,26 +168,29 @@ pub(crate) async fn serve(
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
     proxy: Arc<Proxy>,
-    connections_max: usize,
+    bounds: Bounds,
     mut stop: watch::Receiver<bool>,
 ) {
     let acceptor = tls.map(TlsAcceptor::from);
-    let room = Arc::new(Semaphore::new(connections_max));
+    let bounds = Arc::new(bounds);
     let graceful = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&listener, &room) => accepted,
+            accepted = accept(&listener, &bounds.connections) => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
         let Some((stream, peer, permit)) = accepted else { continue };
+        let Some(place) = bounds.place(peer.ip(), permit) else {
+            debug!(%peer, "too many connections from one address");
+            continue;
+        };
         let (proxy, acceptor, watcher) = (Arc::clone(&proxy), acceptor.clone(), graceful.watcher());
         tokio::spawn(async move {
-            let _permit = permit;
             match acceptor {
-                None => connection(stream, proxy, Peer { addr: peer, scheme: "http" }, watcher).await,
+                None => connection(stream, proxy, Peer { addr: peer, scheme: "http" }, place, watcher).await,
                 Some(acceptor) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
                     Ok(Ok(stream)) => {
-                        connection(stream, proxy, Peer { addr: peer, scheme: "https" }, watcher).await;
+                        connection(stream, proxy, Peer { addr: peer, scheme: "https" }, place, watcher).await;
                     }
                     Ok(Err(error)) => debug!(%peer, %error, "tls handshake failed"),
                     Err(_elapsed) => debug!(%peer, "tls handshake too slow"),
@@ -139,19 +222,24 @@ async fn accept(
 }
 
 /// Serves one connection. One that breaks is the client's affair; what it asked for goes on by itself.
-async fn connection<I>(io: I, proxy: Arc<Proxy>, peer: Peer, watcher: Watcher)
+async fn connection<I>(io: I, proxy: Arc<Proxy>, peer: Peer, place: Place, watcher: Watcher)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let bounds = Arc::clone(&place.bounds);
+    let (head_timeout, head_bytes_max, write_timeout) =
+        (bounds.head_timeout, bounds.head_bytes_max, bounds.write_timeout);
     let service = service_fn(move |request: Request<Incoming>| {
-        let proxy = Arc::clone(&proxy);
-        async move { Ok::<_, Infallible>(one(request, &proxy, peer).await) }
+        let (proxy, bounds) = (Arc::clone(&proxy), Arc::clone(&bounds));
+        async move { Ok::<_, Infallible>(one(request, &proxy, peer, &bounds).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(io), service);
+        .header_read_timeout(head_timeout)
+        .max_buf_size(head_bytes_max)
+        .serve_connection(TokioIo::new(Stalling::new(io, write_timeout)), service);
     let _ = watcher.watch(connection).await;
+    drop(place);
 }
 
 /// The other end of a connection.
@@ -161,24 +249,44 @@ struct Peer {
     scheme: &'static str,
 }
 
-async fn one(request: Request<Incoming>, proxy: &Arc<Proxy>, peer: Peer) -> Response<Either<Full<Bytes>, Flow>> {
+async fn one(
+    request: Request<Incoming>,
+    proxy: &Arc<Proxy>,
+    peer: Peer,
+    bounds: &Bounds,
+) -> Response<Either<Full<Bytes>, Flow>> {
     let gzip = takes_gzip(request.headers());
     let body_bytes_max = proxy.body_bytes_max(request.headers());
-    let answer = match read(request, body_bytes_max, peer).await {
-        Ok(call) => proxy.answer(call).await,
+    let tunnel = request.method() == Method::CONNECT;
+    let answer = match read(request, body_bytes_max, peer, bounds).await {
+        // The room for its body is given back once it is answered.
+        Ok((call, _room)) => proxy.answer(call).await,
         Err(unread) => proxy.unread(unread),
     };
-    response(answer, gzip)
+    // 200 would say that there is one.
+    let status = if tunnel { StatusCode::METHOD_NOT_ALLOWED } else { answer.status };
+    response(Answer { status, ..answer }, gzip)
 }
 
-async fn read(request: Request<Incoming>, body_bytes_max: usize, peer: Peer) -> Result<Call, Unread> {
+async fn read(
+    request: Request<Incoming>,
+    body_bytes_max: usize,
+    peer: Peer,
+    bounds: &Bounds,
+) -> Result<(Call, OwnedSemaphorePermit), Unread> {
     let (head, body) = request.into_parts();
-    let body = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, body_bytes_max).collect())
+    // What it says it has, or what it may have at most.
+    let told = hyper::body::Body::size_hint(&body).upper().and_then(|bytes| usize::try_from(bytes).ok());
+    let over = told.is_some_and(|bytes| bytes > body_bytes_max);
+    let room = bounds.room(told.unwrap_or(body_bytes_max).min(body_bytes_max)).await.ok_or(Unread::Busy)?;
+    // Part of one that is too large is read all the same: a client that still writes hears no answer.
+    let timeout = if over { bounds.body_timeout.min(OVER_TIMEOUT) } else { bounds.body_timeout };
+    let body = tokio::time::timeout(timeout, Limited::new(body, body_bytes_max).collect())
         .await
-        .map_err(|_elapsed| Unread::Cut)?
+        .map_err(|_elapsed| if over { Unread::TooLarge } else { Unread::Cut })?
         .map_err(|error| if error.is::<LengthLimitError>() { Unread::TooLarge } else { Unread::Cut })?;
     let base = host(&head.headers).map(|host| format!("{}://{host}", peer.scheme).into());
-    Ok(Call {
+    let call = Call {
         method: head.method,
         // A whole URL is what one sends to a proxy of the other sort; no path of ours is empty.
         path: if head.uri.authority().is_some() { String::new() } else { head.uri.path().to_owned() },
@@ -187,7 +295,8 @@ async fn read(request: Request<Incoming>, body_bytes_max: usize, peer: Peer) -> 
         body: body.to_bytes(),
         peer: peer.addr,
         base,
-    })
+    };
+    Ok((call, room))
 }
 
 /// The one `Host` there is, when it is a host and perhaps a port.

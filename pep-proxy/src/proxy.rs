@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     answer::{self, Queries},
+    api::{self, pool::Pool},
     ask::{
         cache::Cache,
         pdp::{Pdp, PdpError},
@@ -67,6 +68,7 @@ pub(crate) struct Proxy {
     pub(crate) holds: Holds,
     pub(crate) kept: Kept,
     pub(crate) queries: Queries,
+    pub(crate) pool: Pool,
     pub(crate) stopping: watch::Sender<bool>,
     /// Tasks that must end before the process does.
     pub(crate) working: watch::Sender<usize>,
@@ -99,6 +101,13 @@ impl Proxy {
         let name = route.name();
         match route {
             Route::Chunk(sealed) => chunk::serve(self, &sealed, call.takes_gzip()).await,
+            Route::ApiSubmit { request_id, detached } => {
+                api_counted(name, api::submit(self, request_id, detached, &call).await)
+            }
+            Route::ApiResult { handle, partition } => {
+                api_counted(name, api::result(self, handle, partition, &call).await)
+            }
+            Route::ApiCancel(handle) => api_counted(name, api::cancel(self, &handle, &call).await),
             route => counted(name, self.serve(route, &call).await),
         }
     }
@@ -110,6 +119,10 @@ impl Proxy {
                 .into_iter()
                 .any(|kind| self.sealer.open(token, kind, unix_ms()).is_ok())
         });
+        let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let bearer =
+            bearer.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"));
+        let known = known || bearer.is_some_and(|(_, token)| self.pool.knows(token.trim()));
         if known { self.body_bytes_max } else { self.body_bytes_max.min(STRANGER_BODY_BYTES_MAX) }
     }
 
@@ -121,6 +134,9 @@ impl Proxy {
                 PepCode::RequestLimit,
                 "The request is larger than icegate takes. Send fewer rows or a shorter statement at a time.",
             ),
+            Unread::Busy => {
+                Stop::new(PepCode::RequestLimit, "icegate has no room for this request now. Try again in a moment.")
+            }
             Unread::Cut => Stop::new(PepCode::RequestMalformed, "The request did not come whole. Send it again."),
         };
         counted("unread", Err(stop))
@@ -284,15 +300,20 @@ impl Proxy {
                 .sessions
                 .get(&sealed.session_id)
                 .unwrap_or_else(|| Arc::new(Session::new(sealed, None, self.sessions.epoch())));
-            session.end(Ending::Closed);
-            self.close_at_pdp(session.id.clone());
-            let proxy = Arc::clone(self);
-            self.spawn(async move {
-                proxy.leave_upstream(&session).await;
-                proxy.sessions.remove(&session.id);
-            });
+            self.close(&session);
         }
         own::logged_out().into()
+    }
+
+    /// Closes a session that nobody needs any more, here, at the PDP and at Snowflake.
+    pub(crate) fn close(self: &Arc<Self>, session: &Arc<Session>) {
+        session.end(Ending::Closed);
+        self.close_at_pdp(session.id.clone());
+        let (proxy, session) = (Arc::clone(self), Arc::clone(session));
+        self.spawn(async move {
+            proxy.leave_upstream(&session).await;
+            proxy.sessions.remove(&session.id);
+        });
     }
 
     /// Tells the PDP that a session is closed, trying again for a while.
@@ -394,6 +415,15 @@ fn counted(route: &'static str, answered: Result<Told, Stop>) -> Answer {
     Answer::json(body)
 }
 
+fn api_counted(route: &'static str, answered: Result<(Told, Answer), Stop>) -> Answer {
+    let (outcome, answer) = match answered {
+        Ok((told, answer)) => (told.outcome, answer),
+        Err(stop) => ("refused", api::refused(&stop).1),
+    };
+    metrics::counter!(REQUESTS, "route" => route, "outcome" => outcome).increment(1);
+    answer
+}
+
 fn unknown_route(error: &RouteError) -> Stop {
     match error {
         RouteError::Unknown => Stop::new(
@@ -408,7 +438,7 @@ fn unknown_route(error: &RouteError) -> Stop {
 }
 
 /// An error's text as a sentence for a person.
-fn sentence(error: &dyn std::error::Error) -> String {
+pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
     let text = error.to_string();
     let mut chars = text.chars();
     let first: String = chars.next().map(|first| first.to_uppercase().collect()).unwrap_or_default();

@@ -47,6 +47,10 @@ pub(crate) struct Session {
     pub(crate) upstream_session_id: String,
     /// End of the identity behind it.
     pub(crate) expires_ms: i64,
+    /// Its client shows its identity with each request: what is its principal's is its own.
+    pub(crate) pooled: bool,
+    /// Something was run in it that the next request must not find.
+    traces: AtomicBool,
     upstream: Mutex<UpstreamTokens>,
     /// Held while one statement is decided and sent, so that the context it was decided with is the one it runs in.
     pub(crate) gate: tokio::sync::Mutex<Gate>,
@@ -122,6 +126,8 @@ impl Session {
             client: sealed.client,
             upstream_session_id: sealed.upstream_session_id,
             expires_ms: sealed.session_expires_ms,
+            pooled: false,
+            traces: AtomicBool::new(false),
             upstream: Mutex::new(UpstreamTokens { session: sealed.upstream_token, master: sealed.upstream_master }),
             gate: tokio::sync::Mutex::new(Gate { context, believed, client_tag: sealed.query_tag }),
             runs: Mutex::default(),
@@ -187,6 +193,15 @@ impl Session {
 
     pub(crate) fn set_checked(&self, epoch: u64) {
         self.checked.store(epoch, Ordering::Release);
+    }
+
+    /// Notes that a statement leaves something behind for the next one: a variable, a setting, an open transaction.
+    pub(crate) fn leave_traces(&self) {
+        self.traces.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn has_traces(&self) -> bool {
+        self.traces.load(Ordering::Acquire)
     }
 
     pub(crate) fn touch(&self) {

@@ -37,7 +37,7 @@ const RUNS_PER_SESSION_MAX: usize = 64;
 /// Statements of one session that go on at Snowflake with nobody having fetched their end.
 const BACKGROUND_PER_SESSION_MAX: usize = 1000;
 
-/// The driver's name of a statement, and what it asked under it: the same name with another body is another statement.
+/// The driver's name of a statement, and what it asked under it: the same name with another body is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct RunKey {
     pub(crate) request_id: RequestId,
@@ -110,7 +110,7 @@ pub(crate) struct Kept(Cache<KeptKey, Arc<Run>>);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum KeptKey {
-    Request(String, RunKey),
+    Request(String, RequestId),
     Query(QueryId),
 }
 
@@ -125,8 +125,18 @@ pub(crate) async fn query(
     let request =
         QueryRequest::parse(body, &proxy.limits).map_err(|error| Stop::new(error.code(), error.to_string()))?;
     let request_id = request_id.map_or_else(fresh_request_id, Ok)?;
-    let run = begin_or_join(proxy, &session, request_id, request, proxy.base(call))?;
-    run.first_answer(&session).await
+    run(proxy, session, request_id, request, proxy.base(call)).await
+}
+
+/// Runs a statement that was read, or joins the run that is there. `base` is where the client reaches this proxy.
+pub(crate) async fn run(
+    proxy: &Arc<Proxy>,
+    session: Arc<Session>,
+    request_id: RequestId,
+    request: QueryRequest,
+    base: Option<Arc<str>>,
+) -> Result<Told, Stop> {
+    begin_or_join(proxy, &session, request_id, request, base)?.first_answer(&session).await
 }
 
 /// The run of this request: a retry joins the one that is there.
@@ -140,11 +150,16 @@ fn begin_or_join(
     let key = RunKey { body: digest(&request), request_id };
     let fresh = fresh_query_id()?;
     let mut runs = session.runs.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(there) = runs.get(&key) {
-        return Ok(Arc::clone(there));
-    }
-    if let Some(done) = proxy.kept.by_request(&session.id, &key) {
-        return Ok(done);
+    let there = runs.values().find(|run| run.key.request_id == key.request_id).cloned();
+    match there.or_else(|| proxy.kept.by_request(&session.id, &key.request_id)) {
+        Some(there) if there.key != key => {
+            return Err(Stop::new(
+                PepCode::RequestMalformed,
+                "This request id was used for another statement. Send each statement under an id of its own.",
+            ));
+        }
+        Some(there) if there.is_for_retries() => return Ok(there),
+        Some(_) | None => {}
     }
     if runs.len() >= RUNS_PER_SESSION_MAX || session.background().len() >= BACKGROUND_PER_SESSION_MAX {
         return Err(Stop::new(
@@ -372,21 +387,26 @@ impl Run {
         self.state.borrow().clone()
     }
 
+    /// Whether a retry joins it: on its way, or ended in a way that must not be repeated.
+    fn is_for_retries(&self) -> bool {
+        match &*self.state.borrow() {
+            State::Working | State::Held(..) => true,
+            State::Done(done) => done.again,
+        }
+    }
+
     pub(crate) fn hold(&self, description: &str, seconds: u32) {
         self.state.send_replace(State::Held(description.into(), seconds));
     }
 
     fn finish(&self, proxy: &Proxy, session: &Session, done: Done) {
         let held = matches!(*self.state.borrow(), State::Held(..));
-        let again = done.again;
         let upstream_id = done.upstream_id.clone();
         let mut runs = session.runs.lock().unwrap_or_else(PoisonError::into_inner);
         self.state.send_replace(State::Done(done));
         // INVARIANT: kept before it is no longer on its way, or a retry in between would run it again.
         if let Some(run) = runs.get(&self.key) {
-            if again {
-                proxy.kept.keep(KeptKey::Request(self.session_id.clone(), self.key.clone()), run);
-            }
+            proxy.kept.keep(KeptKey::Request(self.session_id.clone(), self.key.request_id.clone()), run);
             if held {
                 proxy.kept.keep(KeptKey::Query(self.query_id.clone()), run);
             }
@@ -503,8 +523,8 @@ impl Kept {
         self.0.insert(key, Arc::clone(run));
     }
 
-    fn by_request(&self, session_id: &str, key: &RunKey) -> Option<Arc<Run>> {
-        self.0.get(&KeptKey::Request(session_id.to_owned(), key.clone()))
+    fn by_request(&self, session_id: &str, request_id: &RequestId) -> Option<Arc<Run>> {
+        self.0.get(&KeptKey::Request(session_id.to_owned(), request_id.clone()))
     }
 
     /// A statement that was held, by our query id.

@@ -190,6 +190,12 @@ struct RawLimits {
     body_bytes_max: Option<usize>,
     reply_bytes_max: Option<usize>,
     connections_max: Option<usize>,
+    connections_per_address_max: Option<usize>,
+    bodies_bytes_max: Option<usize>,
+    head_bytes_max: Option<usize>,
+    head_timeout: Option<Text>,
+    body_timeout: Option<Text>,
+    write_timeout: Option<Text>,
     held_per_session_max: Option<usize>,
     held_max: Option<usize>,
     cache_entries_max: Option<u64>,
@@ -223,6 +229,8 @@ struct RawMetrics {
 
 const MIB: usize = 1024 * 1024;
 
+/// Least bytes of a request's head: the longest token, the longest path, and some headers.
+const HEAD_BYTES_MIN: usize = 32 * 1024;
 /// Longest name of a proxy: it is sent with every call to the PDP.
 const PEP_ID_BYTES_MAX: usize = 128;
 
@@ -269,6 +277,16 @@ pub(super) fn parse(text: &str) -> Result<Config, Fault> {
             body_bytes_max: positive("body_bytes_max", limits.body_bytes_max, 16 * MIB)?,
             reply_bytes_max: positive("reply_bytes_max", limits.reply_bytes_max, 256 * MIB)?,
             connections_max: positive("connections_max", limits.connections_max, 4096)?,
+            connections_per_address_max: positive(
+                "connections_per_address_max",
+                limits.connections_per_address_max,
+                1024,
+            )?,
+            bodies_bytes_max: positive("bodies_bytes_max", limits.bodies_bytes_max, 512 * MIB)?,
+            head_bytes_max: positive("head_bytes_max", limits.head_bytes_max, 64 * 1024)?,
+            head_timeout: duration("limits", "head_timeout", limits.head_timeout.as_ref(), "2m")?,
+            body_timeout: duration("limits", "body_timeout", limits.body_timeout.as_ref(), "1m")?,
+            write_timeout: duration("limits", "write_timeout", limits.write_timeout.as_ref(), "1m")?,
             held_per_session_max: positive("held_per_session_max", limits.held_per_session_max, 8)?,
             held_max: positive("held_max", limits.held_max, 1024)?,
             cache_entries_max: limits.cache_entries_max.unwrap_or(10_000),
@@ -300,6 +318,30 @@ fn related(config: &Config) -> Result<(), Fault> {
             "poll",
             "`hold.poll` must be above zero and at most \"40s\": drivers give up after 45s",
         ));
+    }
+    let limits = &config.limits;
+    if limits.head_bytes_max < HEAD_BYTES_MIN {
+        return Err(Fault::at(
+            "limits",
+            "head_bytes_max",
+            format!("`limits.head_bytes_max` is less than {HEAD_BYTES_MIN}; a driver's token alone takes some of that"),
+        ));
+    }
+    if limits.bodies_bytes_max < limits.body_bytes_max {
+        return Err(Fault::at(
+            "limits",
+            "bodies_bytes_max",
+            "`limits.bodies_bytes_max` is less than `limits.body_bytes_max`: no request of that size would ever have room",
+        ));
+    }
+    for (key, timeout) in [
+        ("head_timeout", limits.head_timeout),
+        ("body_timeout", limits.body_timeout),
+        ("write_timeout", limits.write_timeout),
+    ] {
+        if timeout.is_zero() {
+            return Err(Fault::at("limits", key, format!("`limits.{key}` is 0; nothing would come in time")));
+        }
     }
     if config.hold.abandoned < config.hold.poll * 2 {
         return Err(Fault::at("hold", "abandoned", "`hold.abandoned` must be at least twice `hold.poll`"));

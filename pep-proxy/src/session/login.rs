@@ -28,28 +28,56 @@ pub(crate) async fn login(proxy: &Arc<Proxy>, names: RequestedNames, call: &Call
     let body = proxy.decoded(call)?;
     let request = LoginRequest::parse(&body, names, &proxy.limits)
         .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
+    let (session, upstream) = begin(proxy, &request, call).await?;
+    let session = Arc::new(session);
+    let welcomed = welcome(proxy, &session, &upstream, &request);
+    if welcomed.is_err() {
+        proxy.close(&session);
+    }
+    welcomed
+}
+
+/// Opens a session for requests that have none of their own.
+pub(crate) async fn pooled(proxy: &Arc<Proxy>, request: &LoginRequest, call: &Call) -> Result<Arc<Session>, Stop> {
+    let (mut session, _) = begin(proxy, request, call).await?;
+    session.pooled = true;
+    let session = Arc::new(session);
+    if enter(proxy, &session) {
+        info!(session_id = session.id, carrier = request.carrier.as_str(), "session opened");
+        Ok(session)
+    } else {
+        proxy.close(&session);
+        Err(no_room())
+    }
+}
+
+async fn begin(proxy: &Arc<Proxy>, request: &LoginRequest, call: &Call) -> Result<(Session, UpstreamSession), Stop> {
     // From before the session is opened: a revocation that comes in between is not missed.
     let epoch = proxy.sessions.epoch();
-    let opened = open(proxy, &request, call).await?;
+    let opened = open(proxy, request, call).await?;
     let principal = opened.principal.clone().unwrap_or_default();
-    match at_upstream(proxy, &request, &opened).await {
+    match at_upstream(proxy, request, &opened).await {
         Ok(upstream) => {
             let agent = principal.agent.map(|agent| agent.id);
-            let sealed = sealed(&request, &opened, &principal.id, agent, &upstream);
-            let session = Arc::new(Session::new(sealed, Some(context::to_proto(&upstream.context)), epoch));
-            let welcomed = welcome(proxy, &session, &upstream, &request);
-            if welcomed.is_err() {
-                session.end(Ending::Closed);
-                proxy.leave_upstream(&session).await;
-                proxy.close_at_pdp(opened.session_id);
-            }
-            welcomed
+            let sealed = sealed(request, &opened, &principal.id, agent, &upstream);
+            Ok((Session::new(sealed, Some(context::to_proto(&upstream.context)), epoch), upstream))
         }
         Err(stop) => {
             proxy.close_at_pdp(opened.session_id);
             Err(stop)
         }
     }
+}
+
+fn enter(proxy: &Proxy, session: &Arc<Session>) -> bool {
+    proxy.sessions.insert(Arc::clone(session)).is_some_and(|there| Arc::ptr_eq(&there, session))
+}
+
+fn no_room() -> Stop {
+    Stop::new(
+        PepCode::RequestLimit,
+        "This proxy has no room for another session. Try again later, or through another proxy.",
+    )
 }
 
 async fn open(proxy: &Proxy, request: &LoginRequest, call: &Call) -> Result<PdpSession, Stop> {
@@ -198,11 +226,8 @@ fn welcome(
     upstream: &UpstreamSession,
     request: &LoginRequest,
 ) -> Result<Bytes, Stop> {
-    if !proxy.sessions.insert(Arc::clone(session)).is_some_and(|there| Arc::ptr_eq(&there, session)) {
-        return Err(Stop::new(
-            PepCode::RequestLimit,
-            "This proxy has no room for another session. Try again later, or through another proxy.",
-        ));
+    if !enter(proxy, session) {
+        return Err(no_room());
     }
     let tokens = mint(proxy, session, unix_ms())?;
     info!(

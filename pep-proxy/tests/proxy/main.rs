@@ -11,11 +11,14 @@
     reason = "tests"
 )]
 
+mod api;
 mod faults;
 mod pdp;
 mod stage;
+mod storage;
 mod tls;
 mod upstream;
+mod wire;
 
 use std::time::Duration;
 
@@ -96,7 +99,7 @@ async fn a_refused_login_opens_nothing() {
     assert!(stage.upstream.calls.lock().unwrap().is_empty());
     let reply = stage.driver.query("select 1").await;
     assert_eq!(reply["code"], "390104", "no token of ours");
-    let reply = stage.driver.call("POST", "/api/v2/statements", "None", &Value::Null).await;
+    let reply = stage.driver.call("POST", "/api/v2/databases", "None", &Value::Null).await;
     assert!(text(&reply).contains("[ROUTE-UNKNOWN]"), "{reply}");
     let reply = stage.driver.call("POST", "/telemetry/send", "None", &json!({ "logs": ["select secret"] })).await;
     assert_eq!(reply["success"], true);
@@ -258,9 +261,17 @@ async fn a_retry_joins_what_is_on_its_way() {
     assert_eq!(third.await.unwrap()["success"], true);
     assert_eq!(stage.upstream.texts().len(), 1);
     assert_eq!(outcomes(&stage, 1).await.len(), 1);
-    // The same name with another text is another statement, and decided as such.
+    // The same name with another text is refused, and not even decided.
+    let decided = stage.pdp.told.lock().unwrap().decides.len();
+    let reply = ask("drop table t").await.unwrap();
+    assert!(text(&reply).contains("[REQUEST-MALFORMED]") && text(&reply).contains("id of its own"), "{reply}");
+    assert_eq!(stage.pdp.told.lock().unwrap().decides.len(), decided);
+    // So is it after a refusal; the same again is decided again.
     stage.pdp.decide_as("drop table t", deny("POLICY-FORBID", "p", "No."));
-    assert!(text(&ask("drop table t").await.unwrap()).contains("POLICY-FORBID"));
+    let other = uuid::Uuid::new_v4().to_string();
+    assert!(text(&stage.driver.query_as("drop table t", &other).await).contains("POLICY-FORBID"));
+    assert!(text(&stage.driver.query_as("drop table u", &other).await).contains("[REQUEST-MALFORMED]"));
+    assert!(text(&stage.driver.query_as("drop table t", &other).await).contains("POLICY-FORBID"));
 }
 
 #[tokio::test]

@@ -48,6 +48,10 @@ pub struct Script {
     pub digest: String,
     /// Says at once that an approval is pending.
     pub impatient: bool,
+    /// Refuses every statement.
+    pub deny_all: bool,
+    /// Who every token is from now on.
+    pub principal: String,
 }
 
 #[derive(Clone)]
@@ -69,6 +73,8 @@ impl FakePdp {
             expires_in: Duration::from_secs(3600),
             digest: "digest-ana".into(),
             impatient: false,
+            deny_all: false,
+            principal: ANALYST.into(),
         };
         Self { told: Arc::default(), script: Arc::new(Mutex::new(script)), events: broadcast::channel(16).0 }
     }
@@ -177,6 +183,9 @@ impl DecisionService for FakePdp {
         if !asked.approval_id.is_empty() {
             return Ok(Response::new(fresh));
         }
+        if script.deny_all {
+            return Ok(Response::new(deny("POLICY-NO-PERMIT", "", "No.")));
+        }
         let decision = script.decisions.get(&asked.sql).cloned().map(|mut decision| {
             decision.bundle_version = script.bundle.clone();
             decision
@@ -229,7 +238,7 @@ fn session(id: &str, script: &Script) -> Session {
     Session {
         session_id: id.into(),
         principal: Some(Principal {
-            id: ANALYST.into(),
+            id: script.principal.clone(),
             agent: Some(Agent { id: "claude-code".into(), assurance: Assurance::Attested.into() }),
             ..Default::default()
         }),

@@ -89,7 +89,13 @@ addr = "127.0.0.1:0"
     pub fn assert_nothing_leaked(&self) {
         let seen = self.driver.seen.lock().unwrap();
         assert!(!seen.is_empty());
-        for secret in [crate::upstream::TOKEN, crate::upstream::MASTER, crate::upstream::RENEWED, "s3cret"] {
+        for secret in [
+            crate::upstream::STORAGE_KEY,
+            crate::upstream::TOKEN,
+            crate::upstream::MASTER,
+            crate::upstream::RENEWED,
+            "s3cret",
+        ] {
             assert!(!contains(&seen, secret.as_bytes()), "`{secret}` reached the client");
         }
     }
@@ -147,6 +153,22 @@ impl Driver {
         let bytes = reply.into_body().collect().await.unwrap().to_bytes();
         self.seen.lock().unwrap().extend_from_slice(&bytes);
         serde_json::from_slice(&bytes).unwrap()
+    }
+
+    /// A call that shows another credential, and its status.
+    pub async fn call_as(&self, method: &str, path: &str, authorization: &str, body: &Value) -> (u16, Value) {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.addr))
+            .header("authorization", authorization)
+            .header("user-agent", "test/1.0")
+            .body(Full::new(Bytes::from(body.to_string())))
+            .unwrap();
+        let reply = self.client.request(request).await.unwrap();
+        let status = reply.status().as_u16();
+        let bytes = reply.into_body().collect().await.unwrap().to_bytes();
+        self.seen.lock().unwrap().extend_from_slice(&bytes);
+        (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
     }
 
     pub async fn try_login(&self, token: &str) -> Value {

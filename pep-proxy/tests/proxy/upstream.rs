@@ -20,6 +20,7 @@ use tokio::{
 pub const TOKEN: &str = "UPSTREAM-SESSION-TOKEN-c0ffee";
 pub const MASTER: &str = "UPSTREAM-MASTER-TOKEN-c0ffee";
 pub const RENEWED: &str = "UPSTREAM-RENEWED-TOKEN-c0ffee";
+pub const STORAGE_KEY: &str = "STORAGE-KEY-c0ffee";
 pub const SLOW_ID: &str = "11111111-2222-3333-4444-555555555555";
 
 #[derive(Clone)]
@@ -109,6 +110,20 @@ async fn statement(it: &FakeUpstream, sql: &str) -> Value {
     }
     if sql.contains("slow") {
         return slow(it);
+    }
+    if sql.contains("parts at ") {
+        let host = sql.rsplit(' ').next().unwrap_or_default();
+        let mut reply = rows("1", "SALES");
+        reply["data"]["chunks"] = json!([{ "url": format!("https://{host}/x?sig={STORAGE_KEY}"), "rowCount": 1 }]);
+        reply["data"]["chunkHeaders"] = json!({ "x-amz-server-side-encryption-customer-key": STORAGE_KEY });
+        return reply;
+    }
+    if sql.contains("file://") {
+        return json!({ "success": true, "data": {
+            "command": if sql.starts_with("put") { "UPLOAD" } else { "DOWNLOAD" }, "src_locations": ["/tmp/x"],
+            "stageInfo": { "locationType": "S3", "location": "b/p", "region": "eu", "creds": { "AWS_SECRET_KEY": STORAGE_KEY } },
+            "encryptionMaterial": { "queryStageMasterKey": STORAGE_KEY }, "queryId": uuid::Uuid::new_v4().to_string(),
+        }});
     }
     if sql.contains("leak") {
         return rows(TOKEN, "SALES");

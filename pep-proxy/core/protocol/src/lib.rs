@@ -18,9 +18,10 @@
 //!
 //! Reading order: a request's [`route`], its [`body`], who is there ([`login`], [`token`], [`session`]), what they ask
 //! ([`query`], [`tag`]), what is sent to Snowflake besides ([`upstream`]), what it replies ([`reply`], [`chunk`]), and what
-//! icegate itself answers ([`refusal`], [`answer`]).
+//! icegate itself answers ([`refusal`], [`answer`]). [`api`] has the words of the SQL API.
 
 pub mod answer;
+pub mod api;
 pub mod body;
 pub mod chunk;
 mod json;

@@ -39,6 +39,8 @@ pub enum Carrier {
     Pat,
     /// As the password.
     Password,
+    /// In the header of each request, for the SQL API.
+    Bearer,
 }
 
 impl Carrier {
@@ -48,6 +50,7 @@ impl Carrier {
             Self::Oauth => "oauth",
             Self::Pat => "programmatic-access-token",
             Self::Password => "password",
+            Self::Bearer => "bearer",
         }
     }
 }
@@ -184,6 +187,49 @@ impl LoginRequest {
             names,
             environment,
             capabilities: scalars(data, "CLIENT_CAPABILITIES")?,
+        })
+    }
+}
+
+impl LoginRequest {
+    /// The login behind requests of the SQL API, which have a token and no login of their own. Results come as JSON, whatever
+    /// Snowflake would choose.
+    ///
+    /// # Errors
+    ///
+    /// The token has not the shape of one.
+    pub fn for_api(
+        token: Secret,
+        names: RequestedNames,
+        user_agent: &str,
+        limits: &Limits,
+    ) -> Result<Self, LoginError> {
+        const FORMATS: [&str; 4] = [
+            "GO_QUERY_RESULT_FORMAT",
+            "JDBC_QUERY_RESULT_FORMAT",
+            "ODBC_QUERY_RESULT_FORMAT",
+            "PYTHON_CONNECTOR_QUERY_RESULT_FORMAT",
+        ];
+        let shape = token.expose().len() <= limits.credential_bytes_max
+            && token.expose().bytes().all(|byte| byte.is_ascii_graphic());
+        if !shape {
+            return Err(LoginError::TokenShape { bytes_max: limits.credential_bytes_max });
+        }
+        Ok(Self {
+            carrier: Carrier::Bearer,
+            token,
+            login_name: String::new(),
+            client: ClientFacts {
+                app_id: "SQLAPI".to_owned(),
+                app_version: "2".to_owned(),
+                application: fact(user_agent),
+            },
+            session_parameters: FORMATS.iter().map(|name| ((*name).to_owned(), "JSON".into())).collect(),
+            dropped_parameters: Vec::new(),
+            query_tag: None,
+            names,
+            environment: Map::new(),
+            capabilities: Map::new(),
         })
     }
 }
