@@ -62,6 +62,12 @@ pub(crate) async fn submit(
     let ApiRequest { names, query } =
         ApiRequest::parse(body, detached, &proxy.limits).map_err(|error| Stop::new(error.code(), sentence(&error)))?;
     let request_id = request_id.map_or_else(fresh_request_id, Ok)?;
+    // Its session may be over by now; what became of it is not forgotten with that.
+    if let Some(session) = proxy.pool.asked(&token, &names, &request_id)?
+        && let Some(told) = statement::ended(proxy, &session.id, &request_id, &query)?
+    {
+        return Ok(answered(told, 0));
+    }
     let lease = proxy.pool.lease(proxy, &token, &names, &request_id, call).await?;
     let session = Arc::clone(lease.session());
     let told = statement::run(proxy, session, request_id, query, Some(BASE.into())).await?;

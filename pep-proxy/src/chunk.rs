@@ -34,6 +34,7 @@ const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Whose parts they are.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_field_names, reason = "three ids of three things")]
 pub(crate) struct Owner<'a> {
     pub(crate) session_id: &'a str,
     pub(crate) decision_id: &'a str,

@@ -139,6 +139,32 @@ pub(crate) async fn run(
     begin_or_join(proxy, &session, request_id, request, base)?.first_answer(&session).await
 }
 
+/// What became of a request that has ended in this session, for a retry that must not run it again.
+pub(crate) fn ended(
+    proxy: &Proxy,
+    session_id: &str,
+    request_id: &RequestId,
+    request: &QueryRequest,
+) -> Result<Option<Told>, Stop> {
+    let key = RunKey { body: digest(request), request_id: request_id.clone() };
+    match proxy.kept.by_request(session_id, request_id) {
+        Some(there) if there.key != key => Err(another()),
+        Some(there) => match there.state() {
+            State::Done(done) if done.again => Ok(Some(Told { body: done.body, outcome: done.outcome })),
+            State::Done(_) | State::Working | State::Held(..) => Ok(None),
+        },
+        None => Ok(None),
+    }
+}
+
+/// A request id that stands for something else.
+pub(crate) fn another() -> Stop {
+    Stop::new(
+        PepCode::RequestMalformed,
+        "This request id was used for another statement. Send each statement under an id of its own.",
+    )
+}
+
 /// The run of this request: a retry joins the one that is there.
 fn begin_or_join(
     proxy: &Arc<Proxy>,
@@ -152,12 +178,7 @@ fn begin_or_join(
     let mut runs = session.runs.lock().unwrap_or_else(PoisonError::into_inner);
     let there = runs.values().find(|run| run.key.request_id == key.request_id).cloned();
     match there.or_else(|| proxy.kept.by_request(&session.id, &key.request_id)) {
-        Some(there) if there.key != key => {
-            return Err(Stop::new(
-                PepCode::RequestMalformed,
-                "This request id was used for another statement. Send each statement under an id of its own.",
-            ));
-        }
+        Some(there) if there.key != key => return Err(another()),
         Some(there) if there.is_for_retries() => return Ok(there),
         Some(_) | None => {}
     }

@@ -18,6 +18,7 @@ use crate::{
     record::unix_ms,
     refuse::Stop,
     session::{Session, login},
+    statement,
 };
 
 /// Sessions of one token at one time.
@@ -36,7 +37,14 @@ type TokenDigest = [u8; 32];
 #[derive(Debug)]
 pub(crate) struct Pool {
     members: Mutex<HashMap<TokenDigest, OfToken>>,
-    requests: Cache<(TokenDigest, RequestId), Arc<Session>>,
+    requests: Cache<(TokenDigest, RequestId), Asked>,
+}
+
+/// Where a request ran, for its retries.
+#[derive(Debug, Clone)]
+struct Asked {
+    session: Arc<Session>,
+    names: RequestedNames,
 }
 
 #[derive(Debug, Default)]
@@ -133,6 +141,19 @@ impl Pool {
         self.members().get(&digest(token)).is_some_and(|of_token| of_token.members.iter().any(Member::stands))
     }
 
+    /// The session this request has run in, which may be over.
+    pub(crate) fn asked(
+        &self,
+        token: &Secret,
+        names: &RequestedNames,
+        request_id: &RequestId,
+    ) -> Result<Option<Arc<Session>>, Stop> {
+        match self.requests.get(&(digest(token.expose()), request_id.clone())) {
+            Some(asked) if asked.names != *names => Err(statement::another()),
+            asked => Ok(asked.map(|asked| asked.session)),
+        }
+    }
+
     /// A session with these names for one request. A retry gets the one its request ran in.
     pub(crate) async fn lease(
         &self,
@@ -144,13 +165,15 @@ impl Pool {
     ) -> Result<Lease, Stop> {
         let key = (digest(token.expose()), request_id.clone());
         let lease = match self.requests.get(&key) {
-            Some(session) if session.ending().is_none() => Lease { proxy: Arc::clone(proxy), token: key.0, session },
+            Some(Asked { session, .. }) if session.ending().is_none() => {
+                Lease { proxy: Arc::clone(proxy), token: key.0, session }
+            }
             Some(_) | None => self.fresh(proxy, token, Some(names), call).await?,
         };
         if !lease.session.is_checked(proxy.sessions.epoch()) {
             proxy.check(&lease.session).await?;
         }
-        self.requests.insert(key, Arc::clone(&lease.session));
+        self.requests.insert(key, Asked { session: Arc::clone(&lease.session), names: names.clone() });
         Ok(lease)
     }
 

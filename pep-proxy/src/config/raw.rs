@@ -185,7 +185,6 @@ struct RawResults {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-#[expect(clippy::struct_field_names, reason = "the keys of the file")]
 struct RawLimits {
     body_bytes_max: Option<usize>,
     reply_bytes_max: Option<usize>,

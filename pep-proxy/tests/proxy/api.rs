@@ -124,9 +124,28 @@ async fn a_retry_runs_nothing_twice() {
         assert_eq!(status, 200);
     }
     assert_eq!(stage.upstream.texts().len(), 1);
-    let (status, body) = stage.api("POST", &path, "good.token", &json!({ "statement": "select 2" })).await;
-    assert_eq!(status, 422, "{body}");
+    for other in [json!({ "statement": "select 2" }), json!({ "statement": "select 1", "role": "LOADER" })] {
+        let (status, body) = stage.api("POST", &path, "good.token", &other).await;
+        assert_eq!(status, 422, "{body}");
+    }
     assert_eq!(stage.upstream.texts().len(), 1);
+
+    // Nor when what it did ended its session.
+    let call = icegate_proto::v1::DecideResponse {
+        decision_id: "0198-call".into(),
+        outcome: Outcome::Allow.into(),
+        sql: "call p()".into(),
+        statement_kinds: vec!["call".into()],
+        ..Default::default()
+    };
+    stage.pdp.decide_as("call p()", call);
+    let path = format!("{SUBMIT}?requestId={}&retry=true", uuid::Uuid::new_v4());
+    for _ in 0..2 {
+        let (status, body) = stage.api("POST", &path, "good.token", &json!({ "statement": "call p()" })).await;
+        assert_eq!(status, 200, "{body}");
+        eventually("closed", || async { !stage.pdp.told.lock().unwrap().closed.is_empty() }).await;
+    }
+    assert_eq!(stage.upstream.texts(), ["select 1", "call p()"]);
 }
 
 #[tokio::test]

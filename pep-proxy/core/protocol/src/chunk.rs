@@ -113,8 +113,8 @@ impl SealedChunk {
     /// # Errors
     ///
     /// Not ours, changed, or past its end.
-    pub fn open(sealer: &Sealer, sealed: &str, now_ms: i64) -> Result<Self, TokenError> {
-        let chunk: Self = sealer.open_value(sealed, PURPOSE, CHUNK_ADDRESS_BYTES_MAX)?;
+    pub fn open(keys: &Sealer, sealed: &str, now_ms: i64) -> Result<Self, TokenError> {
+        let chunk: Self = keys.open_value(sealed, PURPOSE, CHUNK_ADDRESS_BYTES_MAX)?;
         if now_ms >= chunk.expires_ms { Err(TokenError::Expired) } else { Ok(chunk) }
     }
 }
@@ -194,16 +194,16 @@ mod tests {
 
     #[test]
     fn an_address_opens_for_its_purpose_key_and_time_only() {
-        let sealer = Sealer::new(vec![SealKey::new([7; 32])]).unwrap();
-        let sealed = chunk().seal(&sealer, [1; NONCE_BYTES]).unwrap();
+        let keys = Sealer::new(vec![SealKey::new([7; 32])]).unwrap();
+        let sealed = chunk().seal(&keys, [1; NONCE_BYTES]).unwrap();
         assert!(
             !sealed.contains("amazonaws")
                 && sealed.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
         );
-        let opened = SealedChunk::open(&sealer, &sealed, 999).unwrap();
+        let opened = SealedChunk::open(&keys, &sealed, 999).unwrap();
         assert_eq!((opened.index, opened.url.expose()), (3, chunk().url.expose()));
-        assert_eq!(SealedChunk::open(&sealer, &sealed, 1000).unwrap_err(), TokenError::Expired);
-        assert_eq!(sealer.open(&sealed, TokenKind::Session, 0).unwrap_err(), TokenError::Forged, "it is no session");
+        assert_eq!(SealedChunk::open(&keys, &sealed, 1000).unwrap_err(), TokenError::Expired);
+        assert_eq!(keys.open(&sealed, TokenKind::Session, 0).unwrap_err(), TokenError::Forged, "it is no session");
         let stranger = Sealer::new(vec![SealKey::new([8; 32])]).unwrap();
         assert_eq!(SealedChunk::open(&stranger, &sealed, 0).unwrap_err(), TokenError::UnknownKey);
         for at in 4..sealed.len() {
@@ -211,7 +211,7 @@ mod tests {
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(changed).unwrap();
             if changed != sealed {
-                assert!(SealedChunk::open(&sealer, &changed, 0).is_err(), "byte {at}");
+                assert!(SealedChunk::open(&keys, &changed, 0).is_err(), "byte {at}");
             }
         }
         assert!(!format!("{:?} {:?}", chunk(), chunk().headers).contains("k3y"));
