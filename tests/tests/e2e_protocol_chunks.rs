@@ -157,6 +157,7 @@ async fn whose_it_is(stack: &mut Stack) -> anyhow::Result<()> {
     let posted = stranger.send("POST", &part, &[], "{}".to_owned()).await?;
     ensure!(posted.text().contains("ROUTE-UNKNOWN"), "{}", posted.text());
     // It is there after a restart, in a process that has never heard of it.
+    stack.pep.kill().await?;
     stack.restart_pep().await?;
     let again = stranger.get(&part).await?;
     ensure!(again.status == 200, "after a restart: {} {}", again.status, again.text());
