@@ -49,10 +49,13 @@ pub(super) async fn query(State(shared): State<Arc<Shared>>, headers: HeaderMap,
         }
         reply
     });
-    let known = Query { sql: sql.to_owned(), reply: reply.clone(), ..Query::default() };
+    let detached = body.get("asyncExec").and_then(Value::as_bool) == Some(true);
+    // What is answered at once is there at once by its id, too.
+    let later = detached || ["slow", "forever", "absolute"].iter().any(|word| sql.contains(word));
+    let polls = if later { 0 } else { POLLS_IN_PROGRESS };
+    let known = Query { sql: sql.to_owned(), reply: reply.clone(), polls, ..Query::default() };
     shared.queries.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), known);
     let url = format!("/queries/{id}/result");
-    let detached = body.get("asyncExec").and_then(Value::as_bool) == Some(true);
     let answer = if detached {
         in_progress(&id, "333334", &url)
     } else if let Some(reply) = reply {
