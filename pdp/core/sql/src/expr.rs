@@ -2,10 +2,10 @@
 
 use icegate_pdp_model::{Effect, Nature, ObjectKind, ObjectName as Name, Transformation};
 use sqlparser::ast::{
-    AccessExpr, Array, BinaryOperator, CaseWhen, DictionaryField, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, Interval, JsonPathElem, LambdaFunction,
-    ListAggOnOverflow, ObjectName, ObjectNamePart, OneOrManyWithParens, OrderByExpr, Query, Subscript, TypedString,
-    UnaryOperator, Value, WindowFrame, WindowFrameBound, WindowSpec, WindowType,
+    AccessExpr, Array, BinaryOperator, CaseWhen, DictionaryField, DuplicateTreatment, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, Interval, JsonPathElem,
+    LambdaFunction, ListAggOnOverflow, ObjectName, ObjectNamePart, OneOrManyWithParens, OrderByExpr, Query, Subscript,
+    TypedString, UnaryOperator, Value, WindowFrame, WindowFrameBound, WindowSpec, WindowType,
 };
 
 use crate::{
@@ -311,9 +311,12 @@ impl Reader<'_, '_> {
         match args {
             FunctionArguments::None => {}
             FunctionArguments::Subquery(query) => lineage.add(self.subquery(query, scope, ctes)?),
-            FunctionArguments::List(FunctionArgumentList { duplicate_treatment: _, args, clauses }) => {
+            FunctionArguments::List(FunctionArgumentList { duplicate_treatment, args, clauses }) => {
+                // `COUNT(*)` counts rows whatever is in them; `COUNT(DISTINCT *)` compares them.
+                let distinct = matches!(duplicate_treatment, Some(DuplicateTreatment::Distinct));
+                let of = builtin.as_deref().filter(|&name| !(distinct && name == "COUNT"));
                 for arg in args {
-                    lineage.add(self.argument(arg, builtin.as_deref(), scope, ctes)?);
+                    lineage.add(self.argument(arg, of, scope, ctes)?);
                 }
                 for clause in clauses {
                     self.clause(clause, &mut lineage, scope, ctes)?;
