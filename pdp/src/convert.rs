@@ -1,7 +1,9 @@
 //! Between the contract's messages and the core's values.
 
 use icegate_pdp_approval::{Approval, State};
-use icegate_pdp_model::{Agent, Assurance, Decision, Outcome, Principal, Reason, SessionContext, Timestamp};
+use icegate_pdp_model::{
+    Agent, Assurance, Decision, Outcome, Principal, Reason, SessionContext, StatementAnalysis, Timestamp,
+};
 use icegate_proto::v1;
 
 pub(crate) fn principal(principal: &Principal) -> v1::Principal {
@@ -83,8 +85,15 @@ pub(crate) fn decision(decision: &Decision) -> v1::DecideResponse {
             .map(|change| v1::SessionChange { name: change.name.clone(), value: change.value.clone() })
             .collect(),
         statement_kinds: decision.statements.iter().map(|statement| statement.kind.to_string()).collect(),
+        result_shapes: decision.statements.iter().map(result_shape).collect(),
         ..Default::default()
     }
+}
+
+fn result_shape(statement: &StatementAnalysis) -> v1::ResultShape {
+    let promised = statement.promised_columns();
+    let name = |name: Option<&str>| name.unwrap_or_default().to_owned();
+    v1::ResultShape { promised: promised.is_some(), columns: promised.into_iter().flatten().map(name).collect() }
 }
 
 pub(crate) fn approval_state(state: State) -> v1::ApprovalState {

@@ -17,7 +17,7 @@ use icegate_pep_protocol::{
     reply::{ErrorText, MonitoringTerms, monitoring_for_client},
     upstream as paths,
 };
-use icegate_proto::v1::RunStatus;
+use icegate_proto::v1::{ResultShape, RunStatus};
 use moka::sync::Cache;
 
 use self::ledger::{Entry, Ledger};
@@ -51,6 +51,8 @@ pub(crate) struct Binding {
     principal_id: String,
     decision_id: String,
     statement_kinds: Vec<String>,
+    /// Of each statement's result.
+    result_shapes: Vec<ResultShape>,
     error_text: ErrorText,
     upstream_id: Option<QueryId>,
     /// It waited for this approval when the proxy ended.
@@ -67,10 +69,16 @@ impl Binding {
             waited_for: None,
             decision_id: permitted.decision_id().to_owned(),
             statement_kinds: permitted.statement_kinds().to_vec(),
+            result_shapes: permitted.result_shapes().to_vec(),
             error_text: permitted.error_text(),
             upstream_id: None,
             open: Mutex::new(open),
         }
+    }
+
+    /// The result of one of several statements.
+    pub(crate) fn of_statement(session: &Session, permitted: &Permitted, at: usize) -> Self {
+        Self::new(session, permitted, None).child(at)
     }
 }
 
@@ -104,6 +112,7 @@ impl Queries {
             principal_id: session.principal_id.clone(),
             decision_id: waiting.decision_id.clone(),
             kinds: Vec::new(),
+            shapes: Vec::new(),
             withhold: true,
             upstream_id: None,
             approval_id: Some(waiting.approval_id.clone()),
@@ -119,6 +128,7 @@ impl Queries {
                 waited_for: None,
                 decision_id: binding.decision_id.clone(),
                 statement_kinds: binding.statement_kinds.clone(),
+                result_shapes: binding.result_shapes.clone(),
                 error_text: binding.error_text,
                 upstream_id: Some(upstream_id.clone()),
                 open: Mutex::new(None),
@@ -196,12 +206,13 @@ async fn fetch(
         statement_kinds: &binding.statement_kinds,
         decision_id: &binding.decision_id,
         base: base.as_deref(),
+        shape: forward::only(&binding.result_shapes),
     };
     let read = read(&proxy, &session, &raw, &terms);
     if read.is_success() {
         // Children of a request with several statements: theirs is the same decision.
-        for child in read.result_ids() {
-            proxy.queries.bind(child, binding.child());
+        for (at, child) in read.result_ids().iter().enumerate() {
+            proxy.queries.bind(child, binding.child(at));
         }
     }
     if read.is_end() {
@@ -225,6 +236,7 @@ pub(crate) async fn settle(proxy: &Arc<Proxy>, session: &Arc<Session>, gate: &mu
             statement_kinds: &binding.statement_kinds,
             decision_id: &binding.decision_id,
             base: Some(""),
+            shape: forward::only(&binding.result_shapes),
         };
         let read = read(proxy, session, &raw, &terms);
         if !read.is_end() {
@@ -259,6 +271,11 @@ pub(crate) fn session_of(proxy: &Proxy, query_id: &QueryId) -> Option<String> {
     held.or_else(|| Some(proxy.queries.known.get(query_id)?.session_id.clone()))
 }
 
+/// A shape as the ledger keeps it.
+fn promised(columns: Option<Vec<String>>) -> ResultShape {
+    ResultShape { promised: columns.is_some(), columns: columns.unwrap_or_default() }
+}
+
 impl Binding {
     fn remembered(entry: Entry) -> Self {
         Self {
@@ -266,6 +283,7 @@ impl Binding {
             principal_id: entry.principal_id,
             decision_id: entry.decision_id,
             statement_kinds: entry.kinds,
+            result_shapes: entry.shapes.into_iter().map(promised).collect(),
             error_text: if entry.withhold { ErrorText::Withhold } else { ErrorText::Keep },
             upstream_id: entry.upstream_id.as_deref().and_then(QueryId::parse),
             waited_for: entry.approval_id,
@@ -282,6 +300,7 @@ impl Binding {
             principal_id: self.principal_id.clone(),
             decision_id: self.decision_id.clone(),
             kinds: self.statement_kinds.clone(),
+            shapes: self.result_shapes.iter().map(|shape| shape.promised.then(|| shape.columns.clone())).collect(),
             withhold: self.error_text == ErrorText::Withhold,
             upstream_id: self.upstream_id.as_ref().map(ToString::to_string),
             approval_id: self.waited_for.clone(),
@@ -293,13 +312,15 @@ impl Binding {
         self.session_id == session.id || (session.pooled && self.principal_id == session.principal_id)
     }
 
-    fn child(&self) -> Self {
+    /// The result of the statement at this place of several.
+    fn child(&self, at: usize) -> Self {
         Self {
             session_id: self.session_id.clone(),
             principal_id: self.principal_id.clone(),
             waited_for: None,
             decision_id: self.decision_id.clone(),
             statement_kinds: Vec::new(),
+            result_shapes: self.result_shapes.get(at).cloned().into_iter().collect(),
             error_text: self.error_text,
             upstream_id: None,
             open: Mutex::new(None),

@@ -11,7 +11,8 @@ use std::{
 
 use icegate_pep_protocol::{QueryRequest, RequestId, Stamp, reply::ErrorText, stamp};
 use icegate_proto::v1::{
-    AppendIntentRequest, DecideRequest, DecideResponse, JournaledIntent, Outcome, SessionChange, SessionContext,
+    AppendIntentRequest, DecideRequest, DecideResponse, JournaledIntent, Outcome, ResultShape, SessionChange,
+    SessionContext,
 };
 use tonic::Code;
 use tracing::{debug, warn};
@@ -35,6 +36,7 @@ pub(crate) struct Permitted {
     body: Vec<u8>,
     statement_kinds: Vec<String>,
     session_changes: Vec<SessionChange>,
+    result_shapes: Vec<ResultShape>,
     error_text: ErrorText,
 }
 
@@ -65,6 +67,11 @@ impl Permitted {
 
     pub(crate) fn session_changes(&self) -> &[SessionChange] {
         &self.session_changes
+    }
+
+    /// What was promised of each statement's result.
+    pub(crate) fn result_shapes(&self) -> &[ResultShape] {
+        &self.result_shapes
     }
 
     pub(crate) fn error_text(&self) -> ErrorText {
@@ -182,8 +189,11 @@ fn acted_on(question: Question<'_>, decision: &DecideResponse) -> Result<Answer,
             decision.decision_id.clone(),
             &decision.sql,
             outcome == Outcome::Mask,
-            &decision.statement_kinds,
-            &decision.session_changes,
+            Foreseen {
+                statement_kinds: &decision.statement_kinds,
+                session_changes: &decision.session_changes,
+                result_shapes: &decision.result_shapes,
+            },
         )),
         Outcome::NeedsApproval => match &decision.approval {
             Some(approval) if !approval.approval_id.is_empty() => Ok(Answer::Waits(Waiting {
@@ -241,17 +251,23 @@ async fn without_pdp(proxy: &Proxy, question: Question<'_>, cached: &Cached) -> 
 
 fn permit_cached(question: Question<'_>, cached: &Cached, decision_id: String) -> Answer {
     metrics::counter!(DECISIONS, "outcome" => if cached.masked { "mask" } else { "allow" }).increment(1);
-    permit(question, decision_id, &cached.sql, cached.masked, &cached.statement_kinds, &cached.session_changes)
+    let foreseen = Foreseen {
+        statement_kinds: &cached.statement_kinds,
+        session_changes: &cached.session_changes,
+        result_shapes: &cached.result_shapes,
+    };
+    permit(question, decision_id, &cached.sql, cached.masked, foreseen)
 }
 
-fn permit(
-    question: Question<'_>,
-    decision_id: String,
-    sql: &str,
-    masked: bool,
-    statement_kinds: &[String],
-    session_changes: &[SessionChange],
-) -> Answer {
+/// What the decision says of what will come back.
+#[derive(Clone, Copy)]
+struct Foreseen<'a> {
+    statement_kinds: &'a [String],
+    session_changes: &'a [SessionChange],
+    result_shapes: &'a [ResultShape],
+}
+
+fn permit(question: Question<'_>, decision_id: String, sql: &str, masked: bool, foreseen: Foreseen<'_>) -> Answer {
     let tag = stamp(&Stamp {
         decision: Some(&decision_id),
         user: &question.session.principal_id,
@@ -264,8 +280,9 @@ fn permit(
         body: question.request.to_upstream(sql, &tag),
         decision_id,
         sql: sql.to_owned(),
-        statement_kinds: statement_kinds.to_vec(),
-        session_changes: session_changes.to_vec(),
+        statement_kinds: foreseen.statement_kinds.to_vec(),
+        session_changes: foreseen.session_changes.to_vec(),
+        result_shapes: foreseen.result_shapes.to_vec(),
         error_text: if rewritten { ErrorText::Withhold } else { ErrorText::Keep },
     }))
 }

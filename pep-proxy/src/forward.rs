@@ -12,7 +12,7 @@ use icegate_pep_protocol::{
     reply::{ChunkTerms, ContextUpdate, Delivery, ErrorText, ReplyRefusal, ReplyTerms},
     upstream::query_path,
 };
-use icegate_proto::v1::{RunStatus, SessionContext};
+use icegate_proto::v1::{ResultShape, RunStatus, SessionContext};
 use tracing::{debug, warn};
 
 use self::upstream::RawReply;
@@ -20,7 +20,7 @@ use crate::{
     answer::Binding,
     ask::Permitted,
     chunk,
-    metrics::STAGE_DURATION,
+    metrics::{REPLIES_WITHHELD, STAGE_DURATION},
     proxy::Proxy,
     record::RunEnd,
     refuse::{self, Stop},
@@ -80,6 +80,7 @@ pub(crate) async fn forward(
         error_text: permitted.error_text(),
         statement_kinds: permitted.statement_kinds(),
         base: run.base.as_deref(),
+        shape: only(permitted.result_shapes()),
     };
     let read = read(proxy, session, &raw, &terms);
     settle(gate, &permitted, &read, lost);
@@ -90,8 +91,8 @@ pub(crate) async fn forward(
             session.goes_on(Background { query_id, request_id, moves: lost });
         }
         proxy.queries.bind(query_id, Binding::new(session, &permitted, open));
-        for child in &read.result_ids {
-            proxy.queries.bind(child, Binding::new(session, &permitted, None));
+        for (at, child) in read.result_ids.iter().enumerate() {
+            proxy.queries.bind(child, Binding::of_statement(session, &permitted, at));
         }
     }
     Forwarded { end: read.end(started), done: read.into_done() }
@@ -201,6 +202,14 @@ pub(crate) struct Terms<'a> {
     pub(crate) decision_id: &'a str,
     /// Where the client reaches this proxy; without it such parts are withheld.
     pub(crate) base: Option<&'a str>,
+    /// What was promised of the result.
+    pub(crate) shape: Option<&'a ResultShape>,
+}
+
+/// The shape of the result of a request with one statement. Several have a reply that only names theirs.
+pub(crate) fn only(shapes: &[ResultShape]) -> Option<&ResultShape> {
+    let [one] = shapes else { return None };
+    Some(one)
 }
 
 /// A reply that was looked at.
@@ -278,6 +287,7 @@ pub(crate) fn read(proxy: &Proxy, session: &Session, raw: &RawReply, terms: &Ter
             Parts::Direct => ChunkTerms::Direct,
             Parts::Through(addresses) => ChunkTerms::Through(addresses),
         },
+        columns: terms.shape.filter(|shape| shape.promised).map(|shape| shape.columns.as_slice()),
         secrets: &secrets,
     };
     match reply.into_client(&terms) {
@@ -290,6 +300,7 @@ pub(crate) fn read(proxy: &Proxy, session: &Session, raw: &RawReply, terms: &Ter
         }
         Err(error) => {
             warn!(session_id = session.id, %error, "reply withheld");
+            metrics::counter!(REPLIES_WITHHELD, "reason" => error.word()).increment(1);
             read.kind = ReadKind::Withheld(error.refusal());
         }
     }

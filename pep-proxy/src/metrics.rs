@@ -46,6 +46,9 @@ pub const SESSIONS: &str = "icegate_pep_sessions";
 pub const HELD: &str = "icegate_pep_held_statements";
 /// Entries in the journal that the PDP has not got yet.
 pub const JOURNAL_ENTRIES: &str = "icegate_pep_journal_entries";
+/// Replies of the warehouse that were kept from the client, by `reason` (`shape`: other columns than were promised,
+/// `statement-type`, `credential`, `transfer`, `format`, `unreadable`, `too-large`).
+pub const REPLIES_WITHHELD: &str = "icegate_pep_replies_withheld_total";
 /// Outcomes recorded, by `status`.
 pub const OUTCOMES: &str = "icegate_pep_outcomes_total";
 /// 1 while the watch stream of the PDP is heard.
@@ -91,6 +94,7 @@ fn describe() {
     describe_gauge!(SESSIONS, "sessions in memory");
     describe_gauge!(HELD, "statements waiting for a person");
     describe_gauge!(JOURNAL_ENTRIES, "records the PDP has not got yet");
+    describe_counter!(REPLIES_WITHHELD, "replies kept from the client by reason");
     describe_counter!(OUTCOMES, "outcomes of statements by status");
     describe_gauge!(WATCH_CONNECTED, "1 while the PDP's watch stream is heard");
     describe_counter!(CATALOG_QUERIES, "questions of the PDP about the warehouse's objects");

@@ -141,7 +141,8 @@ fn replies(dice: &mut Dice) {
         (ErrorText::Withhold, ChunkTerms::Direct),
         (ErrorText::Withhold, ChunkTerms::Through(&addresses)),
     ] {
-        let terms = ReplyTerms { query_id: None, error_text, statement_kinds: &[], secrets: &[&secret], chunks };
+        let terms =
+            ReplyTerms { query_id: None, error_text, statement_kinds: &[], columns: None, secrets: &[&secret], chunks };
         let Ok(reply) = Reply::parse(text.as_bytes(), &limits) else { panic!("read once, not twice: {text}") };
         if let Ok(answer) = reply.into_client(&terms) {
             // Rows go through unread, however deep they are; only this reader minds.

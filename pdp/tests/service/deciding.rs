@@ -15,6 +15,7 @@ async fn each_outcome_is_answered_and_on_record() {
     assert_eq!(allowed.sql, "SELECT id, amount FROM sales.public.orders");
     assert_eq!(allowed.cacheable_seconds, 60);
     assert_eq!(allowed.statement_kinds, ["select"]);
+    assert!(allowed.result_shapes[0].promised && allowed.result_shapes[0].columns == ["ID", "AMOUNT"], "{allowed:?}");
     assert!(allowed.record_seq > 0);
 
     let masked = stand.decide(&ana, "SELECT id, email FROM customers").await;
@@ -22,6 +23,7 @@ async fn each_outcome_is_answered_and_on_record() {
     assert_eq!(masked.masks[0].column, "SALES.PUBLIC.CUSTOMERS.EMAIL");
     assert_eq!((masked.masks[0].mask.as_str(), masked.masks[0].policy_id.as_str()), ("email", "mask-email"));
     assert_ne!(masked.sql, "SELECT id, email FROM customers");
+    assert_eq!(masked.result_shapes[0].columns, ["ID", "EMAIL"]);
 
     let denied = stand.decide(&ana, "DROP DATABASE sales").await;
     assert_eq!(denied.outcome(), Outcome::Deny);
@@ -36,6 +38,7 @@ async fn each_outcome_is_answered_and_on_record() {
     assert_eq!(held.outcome(), Outcome::NeedsApproval, "{held:?}");
     assert_eq!(held.approval.as_ref().unwrap().groups, ["data-stewards"]);
     assert_eq!(held.cacheable_seconds, 0);
+    assert!(!held.result_shapes[0].promised, "only a query's columns are known: {held:?}");
 
     for answer in [&allowed, &masked, &denied, &unknown, &held] {
         let decision_id = answer.decision_id.clone();

@@ -24,6 +24,8 @@ pub(super) struct Entry {
     pub(super) principal_id: String,
     pub(super) decision_id: String,
     pub(super) kinds: Vec<String>,
+    /// Names of each result's columns, where they were promised.
+    pub(super) shapes: Vec<Option<Vec<String>>>,
     /// Snowflake's error texts are not shown.
     pub(super) withhold: bool,
     /// Snowflake's id, when it is another.
@@ -146,6 +148,7 @@ mod tests {
             principal_id: "corp/ana".to_owned(),
             decision_id: "d".to_owned(),
             kinds: vec!["select".to_owned()],
+            shapes: vec![Some(vec!["ID".to_owned(), String::new()]), None],
             withhold: true,
             upstream_id: None,
             approval_id: None,

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use icegate_proto::v1::{DecideResponse, Outcome, RevokedSessions, RunStatus, SessionState, watch_response::Event};
+use icegate_proto::v1::{
+    DecideResponse, Outcome, ResultShape, RevokedSessions, RunStatus, SessionState, watch_response::Event,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -49,6 +51,36 @@ async fn nothing_is_decided_while_the_session_may_still_move() {
     assert!(recorded.iter().any(|end| end.query_id == SLOW_ID && end.status() == RunStatus::Succeeded), "{recorded:?}");
     let reply = stage.driver.get(&format!("/queries/{SLOW_ID}/result")).await;
     assert_eq!(reply["data"]["rowset"], json!([["slow"]]), "the driver may still fetch it");
+}
+
+#[tokio::test]
+async fn a_result_with_other_columns_than_were_decided_is_withheld() {
+    let mut stage = Stage::new().await;
+    stage.driver.login().await;
+    // The warehouse answers with one column, called A.
+    for (sql, columns, passed) in [
+        ("select a", vec!["A"], true),
+        ("select upper(a)", vec![""], true),
+        ("select a, b", vec!["A", "B"], false),
+        ("select b", vec!["B"], false),
+        ("select slow()", vec!["A", "B"], false),
+    ] {
+        let shape = ResultShape { promised: true, columns: columns.into_iter().map(str::to_owned).collect() };
+        stage.pdp.decide_as(sql, DecideResponse { result_shapes: vec![shape], ..allow(sql, "select") });
+        let mut reply = stage.driver.query(sql).await;
+        if sql.contains("slow") {
+            assert_eq!(reply["code"], "333333", "{reply}");
+            *stage.upstream.slow_done.lock().unwrap() = true;
+            reply = stage.driver.get(&format!("/queries/{SLOW_ID}/result")).await;
+        }
+        assert_eq!(reply["success"], passed, "{sql}: {reply}");
+        assert_eq!(text(&reply).contains("[REPLY-WITHHELD]"), !passed, "{sql}: {reply}");
+        assert!(passed || reply["data"].get("rowset").is_none(), "{sql}: {reply}");
+    }
+    let recorded = outcomes(&stage, 5).await;
+    let withheld =
+        recorded.iter().filter(|end| end.status() == RunStatus::Withheld && end.error_code == "REPLY-WITHHELD");
+    assert_eq!(withheld.count(), 3, "{recorded:?}");
 }
 
 #[tokio::test]

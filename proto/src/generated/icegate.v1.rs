@@ -2807,6 +2807,18 @@ pub struct DecideResponse {
     /// What each statement is, for example `select`. The PEP compares it with what Snowflake says it ran.
     #[prost(string, repeated, tag = "12")]
     pub statement_kinds: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What each statement's result looks like, in their order. The PEP withholds a result that looks otherwise.
+    #[prost(message, repeated, tag = "13")]
+    pub result_shapes: ::prost::alloc::vec::Vec<ResultShape>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResultShape {
+    /// False: nothing is promised of this result.
+    #[prost(bool, tag = "1")]
+    pub promised: bool,
+    /// The columns' names in their order; empty where Snowflake makes the name itself.
+    #[prost(string, repeated, tag = "2")]
+    pub columns: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MaskedColumn {

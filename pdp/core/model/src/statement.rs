@@ -52,6 +52,36 @@ pub struct StatementAnalysis {
     pub session_changes: Vec<SessionChange>,
 }
 
+impl StatementAnalysis {
+    /// What the columns of the result are called, in their order; `None` inside where Snowflake makes the name itself.
+    /// Nothing at all when their number is not known for certain.
+    pub fn promised_columns(&self) -> Option<Vec<Option<&str>>> {
+        let known = self.level == Level::Understood
+            && self.kind == Kind::of(Verb::Select)
+            && self.unresolved.is_empty()
+            && !self.projection.is_empty()
+            && !self.projection.iter().any(|column| column.name == "*");
+        if !known {
+            return None;
+        }
+        let names = || self.projection.iter().map(|column| column.name.as_str());
+        // Of two columns of one name a warehouse may rename one.
+        let once = |name: &str| names().filter(|other| other.eq_ignore_ascii_case(name)).count() == 1;
+        Some(names().map(|name| Some(name).filter(|name| is_plain_name(name) && once(name))).collect())
+    }
+}
+
+/// Whether it can only be the name of a column or an alias. Everything else may be an expression's text, which Snowflake
+/// writes in a way of its own.
+fn is_plain_name(name: &str) -> bool {
+    const EXPRESSIONS: [&str; 3] = ["NULL", "TRUE", "FALSE"];
+    const CONTEXT: [&str; 4] = ["CURRENT_", "LOCALTIME", "SYSDATE", "SYSTIMESTAMP"];
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !EXPRESSIONS.contains(&name)
+        && !CONTEXT.iter().any(|start| name.starts_with(start))
+}
+
 /// How much of a statement was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -429,7 +459,52 @@ pub struct SessionChange {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, ObjectKind, Verb};
+    use std::collections::BTreeSet;
+
+    use super::{Facts, Kind, Level, ObjectKind, OutputColumn, StatementAnalysis, Transformation, Verb};
+
+    fn select(names: &[&str]) -> StatementAnalysis {
+        let column = |(&name, ordinal): (&&str, u32)| OutputColumn {
+            ordinal,
+            name: name.to_owned(),
+            sources: BTreeSet::new(),
+            control: BTreeSet::new(),
+            transformation: Transformation::Identity,
+            opaque: false,
+        };
+        StatementAnalysis {
+            level: Level::Understood,
+            kind: Kind::of(Verb::Select),
+            effects: BTreeSet::new(),
+            objects: Vec::new(),
+            columns_read: BTreeSet::new(),
+            projection: names.iter().zip(1..).map(column).collect(),
+            exports: Vec::new(),
+            unresolved: Vec::new(),
+            why: None,
+            facts: Facts::default(),
+            session_changes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn only_what_is_certain_is_promised() {
+        let promised = |names: &[&str]| {
+            let analysis = select(names);
+            let columns = analysis.promised_columns();
+            columns
+                .map(|columns| columns.iter().map(|name| name.unwrap_or("?").to_owned()).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(promised(&["ID", "e_mail", "UPPER(NAME)", "'x'", "1"]).unwrap(), "ID e_mail ? ? ?");
+        assert_eq!(promised(&["NULL", "CURRENT_DATE", "$3", "A:B", "a b"]).unwrap(), "? ? ? ? ?");
+        assert_eq!(promised(&["ID", "NAME", "id"]).unwrap(), "? NAME ?", "one may be renamed");
+        assert_eq!(promised(&[]), None);
+        assert_eq!(promised(&["ID", "*"]), None, "there may be more");
+        for (level, kind) in [(Level::Classified, Verb::Select), (Level::Understood, Verb::Explain)] {
+            let analysis = StatementAnalysis { level, kind: Kind::of(kind), ..select(&["ID"]) };
+            assert_eq!(analysis.promised_columns(), None, "{level:?} {kind}");
+        }
+    }
 
     #[test]
     fn kinds_read_back() {

@@ -7,6 +7,7 @@
 mod context;
 mod envelope;
 mod monitoring;
+mod shape;
 mod statement_type;
 mod stored;
 mod transfer;
@@ -77,6 +78,11 @@ pub enum ReplyRefusal {
     /// A result format nobody has looked at.
     #[error("Snowflake's reply has a result format icegate does not know; tell the operator.")]
     Format,
+    /// The result has other columns than were decided.
+    #[error(
+        "Snowflake's result has other columns than the decision foresaw, so it is withheld; the catalog may be older than the table: name the columns you need, and tell the operator."
+    )]
+    Shape,
     /// Snowflake ran something else than was decided.
     #[error("Snowflake says it ran another kind of statement than the one that was decided; tell the operator.")]
     StatementType,
@@ -91,6 +97,20 @@ impl ReplyRefusal {
     /// As told to the client.
     pub fn refusal(&self) -> Refusal {
         Refusal::new(self.code(), self.to_string())
+    }
+
+    /// Which of these it is, in one word.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "too-large",
+            Self::Unreadable { .. } => "unreadable",
+            Self::Transfer => "transfer",
+            Self::Chunks => "chunks",
+            Self::Credential => "credential",
+            Self::Format => "format",
+            Self::Shape => "shape",
+            Self::StatementType => "statement-type",
+        }
     }
 }
 
@@ -114,6 +134,8 @@ pub struct ReplyTerms<'a> {
     pub statement_kinds: &'a [String],
     /// Where the client gets parts that lie in storage.
     pub chunks: ChunkTerms<'a>,
+    /// Names of the result's columns in their order, empty where any name will do. `None`: not compared.
+    pub columns: Option<&'a [String]>,
     /// Credentials that must not occur in the answer.
     pub secrets: &'a [&'a Secret],
 }
@@ -279,6 +301,7 @@ impl<'a> Reply<'a> {
         } else if self.is_in_progress() {
             (self.progress(terms)?, Vec::new(), None)
         } else {
+            shape::check(terms.columns, self.value("rowtype"))?;
             self.result(terms, transfer)?
         };
         if terms.secrets.iter().any(|secret| secret.stands_in_json(&body)) {

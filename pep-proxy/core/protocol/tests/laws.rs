@@ -139,7 +139,8 @@ fn told(body: &[u8]) -> Vec<Vec<u8>> {
     let mut told = Vec::new();
     for (error_text, chunks) in [(ErrorText::Keep, ChunkTerms::Direct), (ErrorText::Withhold, ChunkTerms::Through(&[]))]
     {
-        let terms = ReplyTerms { query_id: None, error_text, statement_kinds: &[], chunks, secrets: &[&secret] };
+        let terms =
+            ReplyTerms { query_id: None, error_text, statement_kinds: &[], chunks, columns: None, secrets: &[&secret] };
         if let Ok(reply) = Reply::parse(body, &limits) {
             match reply.into_client(&terms) {
                 Ok(answer) => {

@@ -183,6 +183,7 @@ struct ReplyCase {
     kinds: Vec<String>,
     #[serde(default)]
     chunks: Where,
+    columns: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -212,6 +213,7 @@ fn replies() {
                 Where::Direct => ChunkTerms::Direct,
                 Where::Through => ChunkTerms::Through(&addresses),
             },
+            columns: case.columns.as_deref(),
             secrets: &[&secret],
         };
         let answered = Reply::parse(body.as_bytes(), &Limits::default()).and_then(|reply| {
@@ -257,6 +259,7 @@ fn rows_stay_the_bytes_they_are() {
         error_text: ErrorText::Keep,
         statement_kinds: &[],
         chunks: ChunkTerms::Withhold,
+        columns: None,
         secrets: &[],
     };
     let answer = Reply::parse(body.as_bytes(), &Limits::default()).unwrap().into_client(&terms).unwrap();
