@@ -75,7 +75,8 @@ impl StatementAnalysis {
 /// writes in a way of its own.
 fn is_plain_name(name: &str) -> bool {
     const EXPRESSIONS: [&str; 3] = ["NULL", "TRUE", "FALSE"];
-    const CONTEXT: [&str; 4] = ["CURRENT_", "LOCALTIME", "SYSDATE", "SYSTIMESTAMP"];
+    // What a warehouse calls the columns of VALUES, and what it says the time with.
+    const CONTEXT: [&str; 5] = ["COLUMN", "CURRENT_", "LOCALTIME", "SYSDATE", "SYSTIMESTAMP"];
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         && !EXPRESSIONS.contains(&name)
@@ -496,7 +497,7 @@ mod tests {
                 .map(|columns| columns.iter().map(|name| name.unwrap_or("?").to_owned()).collect::<Vec<_>>().join(" "))
         };
         assert_eq!(promised(&["ID", "e_mail", "UPPER(NAME)", "'x'", "1"]).unwrap(), "ID e_mail ? ? ?");
-        assert_eq!(promised(&["NULL", "CURRENT_DATE", "$3", "A:B", "a b"]).unwrap(), "? ? ? ? ?");
+        assert_eq!(promised(&["NULL", "CURRENT_DATE", "$3", "A:B", "a b", "COLUMN1"]).unwrap(), "? ? ? ? ? ?");
         assert_eq!(promised(&["ID", "NAME", "id"]).unwrap(), "? NAME ?", "one may be renamed");
         assert_eq!(promised(&[]), None);
         assert_eq!(promised(&["ID", "*"]), None, "there may be more");
