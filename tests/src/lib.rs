@@ -1,6 +1,7 @@
 //! Everything that is tested across rooms: laws, tidiness, the access matrix, real drivers end to end.
 
 pub mod account;
+pub mod attacks;
 pub mod fuzz;
 pub mod generated;
 pub mod plain;

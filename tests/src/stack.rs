@@ -76,9 +76,18 @@ impl Stack {
     ///
     /// When a part does not start.
     pub async fn start(upstream: Upstream) -> anyhow::Result<Self> {
+        Self::start_with(upstream, &workspace().join("policies"), &warehouse::seed_statements()).await
+    }
+
+    /// The same with other policies, and on fakesnow other content.
+    ///
+    /// # Errors
+    ///
+    /// When a part does not start.
+    pub async fn start_with<S: AsRef<str>>(upstream: Upstream, policies: &Path, seed: &[S]) -> anyhow::Result<Self> {
         let programs = built()?;
         let dir = tempfile::tempdir()?;
-        let policies = workspace().join("policies");
+        let policies = policies.to_owned();
         let password = dir.path().join("password");
         std::fs::write(&password, "upstream-password-canary\n")?;
         let auth = UpstreamAuth::Password(password);
@@ -89,7 +98,7 @@ impl Stack {
             Upstream::Fakesnow => {
                 let python = environment(&WAREHOUSE).await?;
                 let warehouse = Warehouse::start(&python, &dir.path().join("fakesnow.log")).await?;
-                warehouse.seed(&Driver::start(&python).await?).await?;
+                warehouse.fill(&Driver::start(&python).await?, seed).await?;
                 running.insert(warehouse).addr()
             }
             Upstream::StandIn => stand_in.insert(StandIn::start().await?).addr(),

@@ -8,6 +8,7 @@ The program ends when stdin does.
 import datetime
 import decimal
 import json
+import math
 import os
 import queue
 import sys
@@ -30,7 +31,8 @@ def plain(value):
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
-        return value
+        # JSON has no word for them.
+        return value if math.isfinite(value) else str(value)
     if isinstance(value, decimal.Decimal):
         return str(value)
     if isinstance(value, (datetime.date, datetime.datetime, datetime.time)):

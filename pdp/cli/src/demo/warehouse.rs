@@ -74,12 +74,21 @@ impl Warehouse {
     ///
     /// When the driver cannot connect or a statement fails.
     pub async fn seed(&self, driver: &Driver) -> anyhow::Result<()> {
+        self.fill(driver, &seed_statements()).await
+    }
+
+    /// Runs statements past icegate.
+    ///
+    /// # Errors
+    ///
+    /// When the driver cannot connect or a statement fails.
+    pub async fn fill<S: AsRef<str>>(&self, driver: &Driver, statements: &[S]) -> anyhow::Result<()> {
         driver.connect("seed", &direct_connection(self.addr)).await?.context("cannot log in to fakesnow")?;
-        for statement in seed_statements() {
+        for statement in statements.iter().map(AsRef::as_ref) {
             driver
                 .execute("seed", statement)
                 .await?
-                .with_context(|| format!("cannot set up the sales database with `{}`", first_line(statement)))?;
+                .with_context(|| format!("cannot set up the database with `{}`", first_line(statement)))?;
         }
         driver.call("seed", "close", json!({})).await?.context("cannot log out of fakesnow")?;
         Ok(())

@@ -466,6 +466,7 @@ mod tests {
 
     fn select(names: &[&str]) -> StatementAnalysis {
         let column = |(&name, ordinal): (&&str, u32)| OutputColumn {
+            target: None,
             ordinal,
             name: name.to_owned(),
             sources: BTreeSet::new(),
@@ -474,6 +475,7 @@ mod tests {
             opaque: false,
         };
         StatementAnalysis {
+            rows_met: BTreeSet::new(),
             level: Level::Understood,
             kind: Kind::of(Verb::Select),
             effects: BTreeSet::new(),
