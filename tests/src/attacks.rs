@@ -158,6 +158,7 @@ pub fn decided(bundle: &Bundle, person: &Person, sql: &str) -> Decision {
         subject: person.name.to_owned(),
         groups: person.groups.iter().map(|&group| group.to_owned()).collect(),
         agent: None,
+        attributes: Default::default(),
     };
     let name = |name: &str| Some(name.to_owned());
     let session =
