@@ -48,7 +48,6 @@ fn where_the_reading_stopped_is_found() {
         ("select\n\u{200b}1", "\u{200b}"),
         ("select 1 -- a\u{202e}b", "\u{202e}"),
         ("select 'a\nb", "'a"),
-        ("select id from customers for update", "for update"),
         ("select id from\n  customers resample using ts", "using"),
         ("select a b c d from customers", "c"),
         ("selekt 1", "selekt"),

@@ -147,8 +147,6 @@ pub(super) const HEADS: &[&str] = &[
     "DESCRIBE|DESC object:metadata",
     "DESCRIBE|DESC relation:metadata TYPE = COLUMNS|STAGE",
     "DESCRIBE|DESC SEARCH OPTIMIZATION ON <=table:metadata>",
-    "DESCRIBE|DESC RESULT text session:metadata",
-    "DESCRIBE|DESC RESULT LAST_QUERY_ID ( ) session:metadata",
     "SHOW [TERSE] list [HISTORY] [like] place [like] [STARTS WITH text] [LIMIT number [FROM text]]",
     "SHOW PARAMETERS [like] IN|FOR SESSION|ACCOUNT account:metadata",
     "SHOW PARAMETERS [like] IN|FOR object:metadata",

@@ -14,7 +14,7 @@ use crate::{
     gate::{Token, Tokens},
     names,
     parse::Places,
-    query::outside::is_snowflakes_own,
+    query::outside::is_description,
     reader::{Columns, Lineage, Made, Output, OutputColumn, Read, Reader, Role, absent, merge, stop},
     scope::{Ctes, Origin, Scope, Visible, VisibleColumn, decide_rows},
 };
@@ -376,11 +376,14 @@ impl Reader<'_, '_> {
         };
         if role != Role::Target {
             self.relations.insert(full.clone());
-            let kind = if is_snowflakes_own(&full) { ObjectKind::View } else { ObjectKind::Table };
-            self.touch_relation(&full, kind, Effect::Read);
+            // A description of the warehouse, as SHOW gives it, and no data.
+            let described = self.catalog.relation(&full).is_none() && is_description(&full);
+            let (kind, effect) =
+                if described { (ObjectKind::View, Effect::Metadata) } else { (ObjectKind::Table, Effect::Read) };
+            self.touch_relation(&full, kind, effect);
         }
         let mut visible = match (self.request.made(&full), self.catalog.relation(&full)) {
-            (None, None) if role == Role::Source && is_snowflakes_own(&full) => unknown(Vec::new()),
+            (None, None) if role == Role::Source && is_description(&full) => unknown(Vec::new()),
             (Some(Made::Columns(columns)), _) => {
                 let mut made = Vec::with_capacity(columns.len());
                 for (name, sources) in &columns {
@@ -472,16 +475,6 @@ impl Reader<'_, '_> {
             "SPLIT_TO_TABLE" | "STRTOK_SPLIT_TO_TABLE" => &["SEQ", "INDEX", "VALUE"],
             "GENERATOR" => &[],
             _ => {
-                if let [.., schema, _] = parts.as_slice()
-                    && schema == "INFORMATION_SCHEMA"
-                    && let Some(full) = names::complete_in_schema(parts.clone(), &self.session)
-                {
-                    // It tells of what others did: a policy decides on it by its name.
-                    let full = icegate_pdp_model::ObjectName::new(full);
-                    self.functions.insert(full.to_string());
-                    self.touch(ObjectKind::Function, full, Effect::Read);
-                    return Ok(Output { rows: input.all(), ..open_output() });
-                }
                 match self.reworded_call(parts.last()) {
                     Some(said) => self.miss_said(said),
                     None => self.miss("function", describe(name)),

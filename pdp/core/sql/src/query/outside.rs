@@ -27,11 +27,11 @@ impl Reader<'_, '_> {
         scope: &mut Scope<'_>,
     ) -> Read<()> {
         check_stage_arguments(args)?;
-        let loads = self.reworded.is_some_and(|reworded| reworded.loads);
         if self.reworded.is_some_and(|reworded| reworded.purges) {
             self.touch(ObjectKind::Stage, stage.clone(), Effect::Write);
         }
-        self.touch(ObjectKind::Stage, stage, if loads { Effect::Import } else { Effect::Read });
+        // Files have no columns a policy could mask: whoever may read tables may not for that alone read them.
+        self.touch(ObjectKind::Stage, stage, Effect::Import);
         self.add_open(alias, scope)
     }
 
@@ -46,7 +46,7 @@ impl Reader<'_, '_> {
         let Some(stage) = stage.filter(|_| directory) else { return Ok(None) };
         match self.stage(stage)? {
             Place::Stage { object, shown: _ } => {
-                self.touch(ObjectKind::Stage, object, Effect::Read);
+                self.touch(ObjectKind::Stage, object, Effect::Metadata);
                 Ok(Some(open_output()))
             }
             Place::Location(_) | Place::Named => stop("a stage that is not a name"),
@@ -127,22 +127,21 @@ fn check_stage_arguments(args: &[FunctionArg]) -> Read<()> {
     Ok(())
 }
 
-/// What Snowflake itself tells of a database or of the account. Its columns are not catalogued, so what is read of it
-/// is opaque; that it is read is said, and a policy decides.
-pub(crate) fn is_snowflakes_own(name: &RelationName) -> bool {
-    let account = ["ACCOUNT_USAGE", "DATA_SHARING_USAGE", "ORGANIZATION_USAGE", "READER_ACCOUNT_USAGE"];
-    INFORMATION_SCHEMA_VIEWS.binary_search(&name.name.as_str()).is_ok() && name.schema == "INFORMATION_SCHEMA"
-        || name.database == "SNOWFLAKE" && account.contains(&name.schema.as_str())
+/// Whether it describes what a database holds. Its columns are not catalogued, so what is read of it is opaque. What tells
+/// of what others did (histories, `ACCOUNT_USAGE`) shows their texts and values, and does not resolve unless catalogued.
+pub(crate) fn is_description(name: &RelationName) -> bool {
+    name.schema == "INFORMATION_SCHEMA" && INFORMATION_SCHEMA_VIEWS.binary_search(&name.name.as_str()).is_ok()
 }
 
-/// Views of every `INFORMATION_SCHEMA` (Snowflake docs, "Snowflake Information Schema", read 2026-11). Sorted.
+/// Views of every `INFORMATION_SCHEMA` (Snowflake docs, "Snowflake Information Schema", read 2026-11), but
+/// for `LOAD_HISTORY`, whose error messages quote what was loaded. Sorted.
 #[rustfmt::skip]
 const INFORMATION_SCHEMA_VIEWS: &[&str] = &[
     "APPLICABLE_ROLES", "APPLICATION_CONFIGURATIONS", "CLASSES", "CLASS_INSTANCES", "CLASS_INSTANCE_FUNCTIONS",
     "CLASS_INSTANCE_PROCEDURES", "COLUMNS", "CORTEX_SEARCH_SERVICES", "CURRENT_PACKAGES_POLICY", "DATABASES",
     "ELEMENT_TYPES", "ENABLED_ROLES", "EVENT_TABLES", "EXTERNAL_TABLES", "FIELDS", "FILE_FORMATS", "FUNCTIONS",
     "GIT_REPOSITORIES", "HYBRID_TABLES", "INDEXES", "INDEX_COLUMNS", "INFORMATION_SCHEMA_CATALOG_NAME",
-    "LOAD_HISTORY", "MODEL_VERSIONS", "OBJECT_PRIVILEGES", "PACKAGES", "PIPES", "PROCEDURES",
+    "MODEL_VERSIONS", "OBJECT_PRIVILEGES", "PACKAGES", "PIPES", "PROCEDURES",
     "REFERENTIAL_CONSTRAINTS", "REPLICATION_DATABASES", "REPLICATION_GROUPS", "SCHEMATA", "SEMANTIC_DIMENSIONS",
     "SEMANTIC_FACTS", "SEMANTIC_METRICS", "SEMANTIC_RELATIONSHIPS", "SEMANTIC_TABLES", "SEMANTIC_VIEWS",
     "SEQUENCES", "SERVICES", "SHARES", "STAGES", "STREAMLITS", "TABLES", "TABLE_CONSTRAINTS", "TABLE_PRIVILEGES",
