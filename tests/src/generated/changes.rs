@@ -1,9 +1,15 @@
 //! Statements that write: what is written comes from the same queries.
 
 use super::{
-    Generated,
+    Expected, Generated,
     queries::{Maker, Query, Relation, column},
 };
+
+/// What is stored has the names of the columns it is stored in.
+fn named(outputs: Vec<Expected>, columns: &[impl AsRef<str>]) -> Vec<Expected> {
+    let named = |(output, name): (Expected, &_)| Expected { name: AsRef::<str>::as_ref(name).to_owned(), ..output };
+    outputs.into_iter().zip(columns).map(named).collect()
+}
 
 impl Maker {
     pub(super) fn change(&mut self, seed: u64) -> Generated {
@@ -18,7 +24,7 @@ impl Maker {
                         columns.iter().map(|it| format!("{it} VARCHAR")).collect::<Vec<_>>().join(" , "),
                         query.sql
                     ),
-                    query.outputs,
+                    named(query.outputs, &columns),
                     "create_table",
                 )
             }
@@ -35,7 +41,7 @@ impl Maker {
                 let (alias, from) = (self.alias('t'), outputs.iter().map(|it| it.name.clone()).collect::<Vec<_>>());
                 let items = from.iter().map(|name| format!("{alias} . {name}")).collect::<Vec<_>>().join(" , ");
                 let sql = format!("INSERT INTO orders ( {targets} ) SELECT {items} FROM ( {sql} ) {alias}");
-                (sql, outputs, "insert")
+                (sql, named(outputs, &columns), "insert")
             }
             3 => {
                 let Query { sql, outputs } = self.query(1);
@@ -45,7 +51,7 @@ impl Maker {
                 let key = self.column_of(&source);
                 self.take(&column("orders", "id"));
                 let sql = format!("UPDATE orders SET note = {value} FROM ( {sql} ) {alias} WHERE orders . id = {key}");
-                (sql, vec![output], "update")
+                (sql, named(vec![output], &["note"]), "update")
             }
             _ => {
                 let Query { sql, outputs } = self.query(1);
@@ -62,7 +68,11 @@ impl Maker {
                 let sql = format!(
                     "MERGE INTO orders {target} USING ( {sql} ) {alias} ON {target} . id = {key} WHEN MATCHED THEN UPDATE SET note = {update} WHEN NOT MATCHED THEN INSERT ( note ) VALUES ( {insert} )"
                 );
-                (sql, vec![one, two], "merge")
+                // One column takes both.
+                let mut both = one;
+                both.values.extend(two.values);
+                both.tested.extend(two.tested);
+                (sql, named(vec![both], &["note"]), "merge")
             }
         };
         Generated { seed, sql, outputs, read: self.read.clone(), kind }
