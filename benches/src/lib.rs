@@ -1,7 +1,12 @@
 //! What do the benches share? The starting policies and bundles of any size; statements of every kind and what they are
 //! read against.
 
-use std::{collections::BTreeSet, fmt::Write as _, fs, io, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs, io,
+    path::Path,
+};
 
 use icegate_pdp_model::{
     Catalog, CatalogColumn, CatalogRelation, Principal, RelationKind, RelationName, SessionContext,
@@ -22,7 +27,7 @@ pub fn analyst() -> Principal {
         subject: "ana".into(),
         groups: ["employees", "analysts"].map(String::from).into(),
         agent: None,
-        attributes: std::collections::BTreeMap::new(),
+        attributes: BTreeMap::new(),
     }
 }
 
@@ -93,7 +98,7 @@ pub fn grown(mut catalog: Catalog, extra: usize) -> Catalog {
             definition: None,
             tags: BTreeSet::new(),
             columns: (0..8).map(column).collect(),
-            row_attributes: Default::default(),
+            row_attributes: BTreeMap::new(),
         };
         // Numbered names cannot be taken yet.
         let _ =

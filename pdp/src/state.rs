@@ -339,7 +339,9 @@ pub(crate) fn principal_digest(principal: &Principal) -> String {
             }
             Attribute::Texts(texts) => {
                 field(&texts.len().to_string());
-                texts.iter().for_each(|text| field(text));
+                for text in texts {
+                    field(text);
+                }
             }
         }
     }

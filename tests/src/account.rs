@@ -122,9 +122,11 @@ async fn query(State(shared): State<Arc<Shared>>, body: Bytes) -> Json<Value> {
     }
     lock(&shared.statements).push(sql.clone());
     let relations = lock(&shared.relations).clone();
+    // Clients ask for one column, and get one of its name.
+    let column = sql.split_whitespace().nth(1).unwrap_or_default().to_uppercase();
     match answer(&sql, &relations) {
         Some(rows) => Json(json!({ "success": true, "code": null, "message": null, "data": {
-            "rowtype": [{ "name": "A", "type": "text", "nullable": true }], "total": rows.len(), "returned": rows.len(),
+            "rowtype": [{ "name": column, "type": "text", "nullable": true }], "total": rows.len(), "returned": rows.len(),
             "rowset": rows, "queryId": uuid::Uuid::new_v4().to_string(), "queryResultFormat": "json",
             "statementTypeId": 4096, "finalDatabaseName": "SALES", "finalSchemaName": "PUBLIC",
             "finalRoleName": "ANALYST", "finalWarehouseName": "DEMO_WH",

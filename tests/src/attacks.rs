@@ -2,7 +2,7 @@
 
 pub mod generate;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -158,7 +158,7 @@ pub fn decided(bundle: &Bundle, person: &Person, sql: &str) -> Decision {
         subject: person.name.to_owned(),
         groups: person.groups.iter().map(|&group| group.to_owned()).collect(),
         agent: None,
-        attributes: Default::default(),
+        attributes: BTreeMap::new(),
     };
     let name = |name: &str| Some(name.to_owned());
     let session =

@@ -71,7 +71,7 @@ async fn bindings_and_shapes(stack: &Stack) -> anyhow::Result<()> {
     let one = json!({ "1": { "type": "FIXED", "value": "7" } });
     let many = json!({ "1": { "type": "TEXT", "value": ["a", null, "c"] }, "2": { "type": "FIXED", "value": ["1", "2", "3"] } });
     for bindings in [one, many] {
-        let body = json!({ "sqlText": "SELECT ? AS BOUND", "bindings": bindings });
+        let body = json!({ "sqlText": "SELECT ? AS SAID", "bindings": bindings });
         let reply = ana.query_as(&fresh(), &body).await?;
         let said: Value = serde_json::from_str(reply["data"]["rowset"][0][0].as_str().unwrap_or_default())?;
         ensure!(said == bindings, "{reply}");
@@ -158,6 +158,7 @@ async fn faults(stack: &Stack) -> anyhow::Result<()> {
     let stand_in = stand_in(stack)?;
     let play = |fault| vec![Play { fault: Some(fault), ..Play::default() }];
     let reply = |reply: Value| vec![Play { reply: Some(reply), ..Play::default() }];
+    let said = json!([{ "name": "SAID", "type": "text" }]);
     let rows = json!([["x"]]);
     for (word, plays, told) in [
         // The recorder before the stand-in answers for what breaks off.
@@ -170,40 +171,42 @@ async fn faults(stack: &Stack) -> anyhow::Result<()> {
         (
             "fault-format",
             reply(
-                json!({ "success": true, "data": { "queryId": "@id", "queryResultFormat": "parquet", "rowset": rows } }),
+                json!({ "success": true, "data": { "queryId": "@id", "queryResultFormat": "parquet", "rowtype": said, "rowset": rows } }),
             ),
             "result format",
         ),
         (
             "fault-kind",
-            reply(json!({ "success": true, "data": { "queryId": "@id", "statementTypeId": 0x9000, "rowset": rows } })),
+            reply(
+                json!({ "success": true, "data": { "queryId": "@id", "statementTypeId": 0x9000, "rowtype": said, "rowset": rows } }),
+            ),
             "another kind of statement",
         ),
         (
             "fault-keys",
             reply(
-                json!({ "success": true, "data": { "queryId": "@id", "rowset": rows, "stageInfo": { "creds": { "AWS_KEY_ID": CANARY } } } }),
+                json!({ "success": true, "data": { "queryId": "@id", "rowtype": said, "rowset": rows, "stageInfo": { "creds": { "AWS_KEY_ID": CANARY } } } }),
             ),
             "opens a stage",
         ),
         (
             "fault-presigned",
             reply(
-                json!({ "success": true, "data": { "queryId": "@id", "rowset": rows, "x": [{ "presignedUrl": CANARY }] } }),
+                json!({ "success": true, "data": { "queryId": "@id", "rowtype": said, "rowset": rows, "x": [{ "presignedUrl": CANARY }] } }),
             ),
             "opens a stage",
         ),
         (
             "fault-token",
             reply(
-                json!({ "success": true, "data": { "queryId": "@id", "rowset": [[format!("{CANARY}-session-0")]], "sessionToken": "x" } }),
+                json!({ "success": true, "data": { "queryId": "@id", "rowtype": said, "rowset": [[format!("{CANARY}-session-0")]], "sessionToken": "x" } }),
             ),
             "credential",
         ),
         (
             "fault-chunk",
             reply(
-                json!({ "success": true, "data": { "queryId": "@id", "rowset": rows, "chunks": [{ "url": "https://evil.example/x" }] } }),
+                json!({ "success": true, "data": { "queryId": "@id", "rowtype": said, "rowset": rows, "chunks": [{ "url": "https://evil.example/x" }] } }),
             ),
             "in storage",
         ),

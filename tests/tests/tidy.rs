@@ -55,7 +55,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const OWNED: &[(&str, &[&str])] = &[
     ("sqlparser", &["pdp-sql"]),
     ("cedar-policy", &["pdp-policy"]),
-    ("sqlx", &["pdp-store"]),
+    ("sqlx", &["pdp-store", "tests"]),
     ("chacha20poly1305", &["pep-protocol"]),
 ];
 

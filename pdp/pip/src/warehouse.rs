@@ -119,7 +119,7 @@ impl WarehouseRelation {
             definition: self.text.clone(),
             tags: self.tags.clone(),
             columns: self.columns.iter().map(column).collect(),
-            row_attributes: Default::default(),
+            row_attributes: BTreeMap::new(),
         })
     }
 }

@@ -86,12 +86,11 @@ impl Storage {
         }
         let body = object.body.clone();
         let mut response = match &mut object.mood {
-            Mood::Well => body.into_response(),
             Mood::Busy(times) if *times > 0 => {
                 *times -= 1;
                 return StatusCode::SERVICE_UNAVAILABLE.into_response();
             }
-            Mood::Busy(_) => body.into_response(),
+            Mood::Well | Mood::Busy(_) => body.into_response(),
             Mood::Redirect => {
                 let elsewhere = format!("http://{}/stage/other?X-Amz-Signature={CANARY}", self.addr);
                 return (StatusCode::FOUND, [(header::LOCATION, elsewhere)]).into_response();

@@ -425,7 +425,7 @@ fn define(
         },
     };
     let kind = if is_view { RelationKind::View } else { RelationKind::Table };
-    Ok(CatalogRelation { kind, definition, tags: BTreeSet::new(), columns, row_attributes: Default::default() })
+    Ok(CatalogRelation { kind, definition, tags: BTreeSet::new(), columns, row_attributes: BTreeMap::new() })
 }
 
 /// The columns of an enforced contract: all there are, in their order. What is only documented may leave some out, and a

@@ -37,7 +37,8 @@ pub struct Located {
 /// use icegate_pdp_sql::{Limits, analyze, locate};
 ///
 /// let sql = "SELECT id\n  FROM sales.public.nowhere";
-/// let analyzed = analyze(sql, &SessionContext::default(), &Catalog::default(), &Limits::default())?;
+/// let catalog = Catalog::default();
+/// let analyzed = analyze(sql, &SessionContext::default(), &catalog, &Limits::default())?;
 /// let located = locate(sql, &analyzed.statements);
 /// assert_eq!(analyzed.statements[0].unresolved, ["relation SALES.PUBLIC.NOWHERE"]);
 /// assert_eq!(&sql[located[0].unresolved[0][0].clone()], "sales.public.nowhere");
