@@ -46,6 +46,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     // `pdp` and `pep` only for their public entry points.
     ("cli", &["pdp", "pdp-audit", "pdp-decision", "pdp-model", "pdp-pip", "pdp-policy", "pdp-sql", "pep", "proto"]),
+    ("pep-masking", &[]),
     ("pep-protocol", &[]),
     // Never sql, never policy: two parsers that disagree are the classic bypass.
     ("pep", &["pep-protocol", "proto"]),
@@ -57,6 +58,8 @@ const OWNED: &[(&str, &[&str])] = &[
     ("cedar-policy", &["pdp-policy"]),
     ("sqlx", &["pdp-store", "tests"]),
     ("chacha20poly1305", &["pep-protocol"]),
+    ("arrow-ipc", &["pep-masking"]),
+    ("fpe", &["pep-masking"]),
 ];
 
 /// What the core must not name outside its tests, and why each is refused.
