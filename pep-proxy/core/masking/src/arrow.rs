@@ -39,7 +39,7 @@ enum State {
     Open(Box<Open>),
     /// After the end of the stream.
     End,
-    /// After an error.
+    /// After an error, or finished.
     Broken,
 }
 
@@ -80,11 +80,11 @@ impl ArrowMasker {
     /// # Errors
     ///
     /// The result is cut within a message.
-    pub fn finish(self) -> Result<Vec<u8>, MaskingError> {
+    pub fn finish(&mut self) -> Result<Vec<u8>, MaskingError> {
         if !self.frames.is_between() {
             return Err(MaskingError::Unreadable("it is cut"));
         }
-        match self.state {
+        match mem::replace(&mut self.state, State::Broken) {
             State::Start | State::End => Ok(Vec::new()),
             State::Open(open) => open.end(),
             State::Broken => Err(MaskingError::Over),

@@ -4,14 +4,14 @@
 //! values: 6 digits, or 4 characters of the other alphabets. What is shorter, or holds characters that are neither of the alphabet
 //! nor separators, is not encrypted, and is redacted whole by the mask.
 
+mod cipher;
 mod numerals;
 
 use std::fmt;
 
-use aes::Aes256;
 use fpe::ff1::{FF1, FlexibleNumeralString, NumeralString, NumeralStringError};
 
-use self::numerals::Numerals;
+use self::{cipher::Shared, numerals::Numerals};
 use crate::{Key, key::KEY_BYTES};
 
 /// Most characters of one value that are encrypted: the cost grows with the square.
@@ -74,7 +74,7 @@ enum Direction {
 
 /// Encrypts the values of one domain, and decrypts them.
 pub struct Encryptor {
-    ff1: FF1<Aes256>,
+    ff1: FF1<Shared>,
     alphabet: Alphabet,
     tweak: Vec<u8>,
 }

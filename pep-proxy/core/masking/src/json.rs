@@ -52,7 +52,7 @@ enum At {
     CellEnd,
     /// After the outer bracket.
     End,
-    /// After an error.
+    /// After an error, or finished.
     Broken,
 }
 
@@ -94,8 +94,8 @@ impl JsonMasker {
     /// # Errors
     ///
     /// The result is cut.
-    pub fn finish(self) -> Result<Vec<u8>, MaskingError> {
-        match (self.shape, self.at) {
+    pub fn finish(&mut self) -> Result<Vec<u8>, MaskingError> {
+        match (self.shape, std::mem::replace(&mut self.at, At::Broken)) {
             (Shape::Rowset, At::End) | (Shape::Chunk, At::FirstRow | At::RowEnd) => Ok(Vec::new()),
             (_, At::Broken) => Err(MaskingError::Over),
             _ => Err(MaskingError::Unreadable("it is cut")),

@@ -38,7 +38,8 @@
 //!   a damaged stream, a compressed buffer, a dictionary, bytes after the end) is an error. After an error a masker gives
 //!   nothing more, and what it gave before must not be taken for the whole.
 //! - **Nothing is left behind.** A masked Arrow column is built anew: no byte of the old values is in its buffers, its slots
-//!   under a NULL, or the space between. Columns without a mask keep their type, metadata and values.
+//!   under a NULL, or the space between. (Of nested columns, texts, bytes and larger numbers are built anew; dates, floats and truth
+//!   values inside them are no one's to find, and stay.) Columns without a mask keep their type, metadata and values.
 //! - **Types stay.** Text is never longer than the column's declared length. Masked numbers are always `int64` (up to 18
 //!   digits) or `decimal128(38, scale)`, in every chunk the same; the precision and scale announced stay true.
 //! - **NULL stays NULL**, and is seen to be.

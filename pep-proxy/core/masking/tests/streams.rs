@@ -435,6 +435,10 @@ fn an_error_is_the_end() {
     assert!(json.push(b"{").is_err());
     assert_eq!(json.push(br#"["a"]"#), Err(MaskingError::Over));
     assert_eq!(json.finish(), Err(MaskingError::Over));
+
+    let mut json = JsonMasker::new(text_plan(Some(scan())), Shape::Chunk);
+    assert_eq!(json.finish(), Ok(Vec::new()));
+    assert_eq!(json.push(br#"["a"]"#), Err(MaskingError::Over));
 }
 
 #[test]

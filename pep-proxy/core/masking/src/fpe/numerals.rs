@@ -16,6 +16,8 @@ pub(super) struct Numerals {
 pub(super) struct Half {
     radix: u8,
     count: usize,
+    /// The radix to the power of the count: one more than the largest value.
+    modulus: u128,
     value: u128,
 }
 
@@ -36,13 +38,16 @@ impl Numerals {
 
 impl Half {
     fn read(numerals: &[u8], radix: u8) -> Option<Self> {
-        modulus(u32::from(radix), numerals.len())?;
+        let modulus = u128::from(radix).checked_pow(u32::try_from(numerals.len()).ok()?)?;
+        if modulus >> HALF_BITS_MAX != 0 {
+            return None;
+        }
         let mut value = 0;
         for numeral in numerals.iter().filter(|numeral| **numeral < radix) {
             value = value * u128::from(radix) + u128::from(*numeral);
         }
         let whole = numerals.iter().all(|numeral| *numeral < radix);
-        whole.then_some(Self { radix, count: numerals.len(), value })
+        whole.then_some(Self { radix, count: numerals.len(), modulus, value })
     }
 
     fn write(&self, numerals: &mut [u8]) {
@@ -54,25 +59,33 @@ impl Half {
         }
     }
 
-    /// `bytes`, big-endian, modulo `modulus`. FF1 makes them a multiple of four long.
-    fn reduce(bytes: impl Iterator<Item = u8>, modulus: u128) -> u128 {
-        let (mut rest, mut word, mut held) = (0_u128, 0_u128, 0);
-        for byte in bytes {
-            word = (word << 8) | u128::from(byte);
-            held += 8;
-            if held == 32 {
-                rest = ((rest << 32) | word) % modulus;
-                (word, held) = (0, 0);
+    /// `bytes`, big-endian, modulo the modulus. FF1 makes them a multiple of four long.
+    fn reduce(&self, bytes: impl Iterator<Item = u8>) -> u128 {
+        // Machine words where they do: dividing longer ones is most of what a value costs.
+        match u32::try_from(self.modulus) {
+            Ok(modulus) => {
+                words(bytes).fold(0, |rest: u64, word| ((rest << 32) | u64::from(word)) % u64::from(modulus)).into()
             }
+            Err(_) => words(bytes).fold(0, |rest: u128, word| ((rest << 32) | u128::from(word)) % self.modulus),
         }
-        ((rest << held) | word) % modulus
+    }
+
+    /// FF1 adds to a half no more than its own count of numerals.
+    fn with(self, value: u128) -> Self {
+        // Both were below the modulus.
+        Self { value: if value < self.modulus { value } else { value - self.modulus }, ..self }
     }
 }
 
-/// `radix` to the power of `count`, if below the limit.
-fn modulus(radix: u32, count: usize) -> Option<u128> {
-    let modulus = u128::from(radix).checked_pow(u32::try_from(count).ok()?)?;
-    (modulus < 1 << HALF_BITS_MAX).then_some(modulus)
+/// Four bytes at a time, big-endian.
+fn words(mut bytes: impl Iterator<Item = u8>) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let mut word = u32::from(bytes.next()?);
+        for _ in 1..4 {
+            word = (word << 8) | u32::from(bytes.next()?);
+        }
+        Some(word)
+    })
 }
 
 impl NumeralString for Numerals {
@@ -118,16 +131,11 @@ impl Operations for Half {
         Bytes { word: self.value.to_be_bytes(), count }
     }
 
-    // Both halves were read below the limit, and FF1 asks for no other counts than theirs.
-    fn add_mod_exp(self, other: impl Iterator<Item = u8>, radix: u32, count: usize) -> Self {
-        let modulus = modulus(radix, count).unwrap_or(1);
-        let value = (self.value % modulus + Self::reduce(other, modulus)) % modulus;
-        Self { radix: self.radix, count, value }
+    fn add_mod_exp(self, other: impl Iterator<Item = u8>, _: u32, _: usize) -> Self {
+        self.with(self.value + self.reduce(other))
     }
 
-    fn sub_mod_exp(self, other: impl Iterator<Item = u8>, radix: u32, count: usize) -> Self {
-        let modulus = modulus(radix, count).unwrap_or(1);
-        let value = (self.value % modulus + modulus - Self::reduce(other, modulus)) % modulus;
-        Self { radix: self.radix, count, value }
+    fn sub_mod_exp(self, other: impl Iterator<Item = u8>, _: u32, _: usize) -> Self {
+        self.with(self.value + self.modulus - self.reduce(other))
     }
 }

@@ -113,7 +113,7 @@ pub(super) const KNOWN: &[Known] = &[
     known(Detector::NationalId, Edge::Word, Check::If(checks::se_personnummer), r"(?:18|19|20)?[0-9]{6}[-+][0-9]{4}"),
     known(Detector::Iban, Edge::Word, Check::Parts(checks::ibans), r"[A-Za-z]{2}[0-9]{2}(?:[ -]?[A-Za-z0-9]){11,30}"),
     known(Detector::Card, Edge::Digit, Check::AllParts(checks::cards), r"[0-9](?:[ .\-\x{A0}]?[0-9]){12,}"),
-    known(Detector::Email, Edge::Any, Check::Whole, r"[\w.%+'-]+@[\w-]+(?:\.[\w-]+)+"),
+    known(Detector::Email, Edge::Any, Check::Whole, r#"(?:[\w.%+'-]+|"[ !#-~]{1,64}")@[\w-]+(?:\.[\w-]+)+"#),
     known(
         Detector::Secret,
         Edge::Any,
