@@ -1,6 +1,6 @@
 //! Row filters run: the rows a database gives for the rewritten text are those the filter shows, row by row.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "tests may")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
 use std::collections::BTreeMap;
 
