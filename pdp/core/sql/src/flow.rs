@@ -42,7 +42,8 @@ pub(crate) fn steps(piece: &Piece<'_>) -> Result<Option<Vec<Step>>, String> {
     }
     // The names by which a step reads another must not be anyone's else.
     let taken = |text: &str| text.strip_prefix('_').is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()));
-    if tokens.iter().any(|token| token.kind == TokenKind::Word && taken(token.text)) {
+    let names = tokens.iter().filter(|token| matches!(token.kind, TokenKind::Word | TokenKind::Quoted));
+    if names.map(|token| token.text.trim_matches('"')).any(taken) {
         return Err("a name like `_1` in a statement with `->>` is not understood".to_owned());
     }
     let ends = arrows.iter().copied().chain([piece.start + piece.text.len()]);

@@ -19,6 +19,32 @@ use crate::{
     names,
 };
 
+/// Words that stand before a bracket and name no function.
+const GRAMMAR: [&str; 22] = [
+    "ALL",
+    "AND",
+    "ANY",
+    "ARRAY",
+    "AS",
+    "BETWEEN",
+    "CASE",
+    "CAST",
+    "CONNECT_BY_ROOT",
+    "DISTINCT",
+    "EXISTS",
+    "IN",
+    "INTERVAL",
+    "LIKE",
+    "MAP",
+    "NOT",
+    "OR",
+    "PRIOR",
+    "ROW",
+    "SELECT",
+    "SOME",
+    "TRY_CAST",
+];
+
 /// Stands for `{*}`. Nobody can write it: a text that holds it is not reworded, and columns count from 1.
 pub(crate) const OBJECT_STAR: &str = "$0";
 
@@ -174,7 +200,9 @@ impl Rewording<'_, '_> {
                 self.blank(at, at + 2)
             }
             // `DATE_PART(year FROM x)`.
-            "FROM" if self.within(&["DATE_PART"]) => self.say(at, at + 1, ","),
+            "FROM" if self.within(&["DATE_PART"]) && at.checked_sub(2).is_some_and(|open| self.symbol(open, "(")) => {
+                self.say(at, at + 1, ",")
+            }
             "FINAL" | "RUNNING" if self.within(&["MATCH_RECOGNIZE"]) && self.names_follow(at + 1) => {
                 self.blank(at, at + 1)
             }
@@ -439,7 +467,9 @@ impl Rewording<'_, '_> {
         match argument.kind {
             TokenKind::Text => {
                 let name = argument.text.strip_prefix('\'').and_then(|text| text.strip_suffix('\''));
-                let Some(name) = name.filter(|name| names::dotted(name).is_some()) else { return at };
+                // A word of the grammar would not stay the name of a function.
+                let grammar = |name: &str| GRAMMAR.iter().any(|word| word.eq_ignore_ascii_case(name));
+                let Some(name) = name.filter(|name| names::dotted(name).is_some() && !grammar(name)) else { return at };
                 self.put(from, inner + 1, "");
                 self.put(inner + 1 + name.len(), to, "");
             }

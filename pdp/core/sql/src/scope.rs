@@ -139,6 +139,8 @@ impl Reader<'_, '_> {
         };
         let Some((name, qualifier)) = parts.split_last() else { return stop("an empty name is not understood") };
         let mut at = Some(scope);
+        // What a relation without known columns may have, the queries around it may have too.
+        let mut perhaps: Option<Lineage> = None;
         while let Some(scope) = at {
             self.look_through(scope.size())?;
             let found = if qualifier.is_empty() {
@@ -146,10 +148,21 @@ impl Reader<'_, '_> {
             } else {
                 self.qualified(qualifier, name, idents, scope)
             };
-            if found.is_some() {
-                return Ok(found);
+            match found {
+                Hit::Is(mut lineage) => {
+                    if let Some(perhaps) = perhaps {
+                        lineage.add(perhaps);
+                        lineage = lineage.computed();
+                    }
+                    return Ok(Some(lineage));
+                }
+                Hit::Perhaps => perhaps = Some(Lineage::opaque()),
+                Hit::No => {}
             }
             at = scope.parent;
+        }
+        if perhaps.is_some() {
+            return Ok(perhaps);
         }
         let unquoted = idents.first().is_some_and(|ident| ident.quote_style.is_none());
         if qualifier.is_empty() && unquoted && VALUE_WORDS.contains(&name.as_str()) {
@@ -196,7 +209,7 @@ impl Reader<'_, '_> {
     }
 
     /// Every relation and alias that has the name counts: which of them Snowflake prefers does not matter then.
-    fn unqualified(&mut self, name: &str, scope: &Scope<'_>) -> Option<Lineage> {
+    fn unqualified(&mut self, name: &str, scope: &Scope<'_>) -> Hit {
         let mut found: Option<Lineage> = None;
         for visible in &scope.visible {
             for column in visible.columns.iter().filter(|column| column.name == name) {
@@ -212,13 +225,14 @@ impl Reader<'_, '_> {
             if open.silent {
                 self.miss("column", name);
             }
-            return Some(Lineage::opaque());
+            return Hit::Perhaps;
         }
-        found
+        found.map_or(Hit::No, Hit::Is)
     }
 
-    fn qualified(&mut self, qualifier: &[String], name: &str, idents: &[&Ident], scope: &Scope<'_>) -> Option<Lineage> {
+    fn qualified(&mut self, qualifier: &[String], name: &str, idents: &[&Ident], scope: &Scope<'_>) -> Hit {
         let mut found: Option<Lineage> = None;
+        let mut perhaps = false;
         for visible in scope.visible.iter().filter(|visible| visible.qualifier.ends_with(qualifier)) {
             for column in visible.columns.iter().filter(|column| column.name == name) {
                 let lineage = self.origin(&column.origin, visible.site);
@@ -228,13 +242,17 @@ impl Reader<'_, '_> {
                 if visible.silent {
                     self.miss("column", print(idents));
                 }
-                found = Some(Lineage::opaque());
+                perhaps = true;
             }
-            if found.is_some() {
+            if found.is_some() || perhaps {
                 self.note_prefix(visible.site, idents, 1);
             }
         }
-        found
+        match found {
+            Some(lineage) => Hit::Is(lineage),
+            None if perhaps => Hit::Perhaps,
+            None => Hit::No,
+        }
     }
 
     /// Remembers a qualification that an alias in the relation's place would break.
@@ -361,6 +379,14 @@ const NEVER_ALIASES: [&str; 26] = [
     "VERSION",
     "WINDOW",
 ];
+
+/// Whether a name is a column of a scope.
+enum Hit {
+    Is(Lineage),
+    /// A relation is there whose columns are not known.
+    Perhaps,
+    No,
+}
 
 fn add(found: &mut Option<Lineage>, lineage: Lineage) {
     match found {
