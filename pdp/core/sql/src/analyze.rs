@@ -378,7 +378,7 @@ fn project(reader: &Reader<'_, '_>, output: &Output, target: Option<&RelationNam
         projection.push(OutputColumn {
             ordinal: projection.last().map_or(1, |column| column.ordinal + 1),
             name: "*".to_owned(),
-            sources: BTreeSet::new(),
+            sources: output.beyond.all().collect(),
             control: names(&output.rows),
             transformation: Transformation::Transformation,
             opaque: true,

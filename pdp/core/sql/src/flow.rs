@@ -12,7 +12,7 @@ use crate::{
     gate::{self, Piece, TokenKind},
     heads,
     parse::{self, Places, Unparsed},
-    reader::{Columns, Output, Read, Reader, Request, stop},
+    reader::{Output, Read, Reader, Request, stop},
     reword::{self, Reworded},
     scope::Ctes,
     statement::Draft,
@@ -132,10 +132,10 @@ pub(crate) fn read<'a>(
         match reader.step(parsed, piece, &ctes) {
             Ok((draft, known)) => {
                 level = level.max(known);
-                let output = draft.output.clone().map_or_else(
-                    || (Output { open: true, rows: Columns::new(), columns: Vec::new() }, true),
-                    |output| (output, false),
-                );
+                let output = draft
+                    .output
+                    .clone()
+                    .map_or_else(|| (Output { open: true, ..Output::default() }, true), |output| (output, false));
                 outputs.push((Arc::new(output.0), output.1));
                 last = Some((draft, parsed));
             }

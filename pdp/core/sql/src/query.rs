@@ -19,7 +19,7 @@ use sqlparser::ast::{
 
 use crate::{
     names,
-    reader::{Columns, Lineage, Output, OutputColumn, Read, Reader, absent, merge, stop},
+    reader::{Beyond, Columns, Lineage, Output, OutputColumn, Read, Reader, absent, merge, stop},
     scope::{Ctes, Scope, decide_rows},
 };
 
@@ -426,6 +426,7 @@ fn alias_output(output: &mut Output, alias: &TableAlias) -> Read<()> {
     if alias.columns.len() > output.columns.len() && !output.open {
         return stop("an alias lists more columns than there are");
     }
+    output.beyond = Beyond::default();
     for (column, alias) in output.columns.iter_mut().zip(&alias.columns) {
         let Some(name) = names::fold(&alias.name) else { return stop("a column alias that is not a name") };
         column.name = name;
@@ -476,6 +477,7 @@ fn united(mut left: Output, op: SetOperator, quantifier: SetQuantifier, right: O
     }
     merge(&mut left.rows, right.rows);
     left.open |= right.open;
+    left.beyond.add(&right.beyond);
     if by_name {
         for other in right.columns {
             match left.columns.iter_mut().find(|column| column.name == other.name) {

@@ -108,6 +108,34 @@ pub(crate) struct Output {
     pub(crate) rows: Columns,
     /// There may be more columns than are listed.
     pub(crate) open: bool,
+    /// What those may come from.
+    pub(crate) beyond: Beyond,
+}
+
+/// Relations the catalog does not hold that columns which are not listed may come from.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Beyond(Vec<Arc<RelationName>>);
+
+impl Beyond {
+    /// Most that are told apart.
+    const RELATIONS_MAX: usize = 16;
+
+    pub(crate) fn one(name: RelationName) -> Self {
+        Self(vec![Arc::new(name)])
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        for name in &other.0 {
+            if self.0.len() < Self::RELATIONS_MAX && !self.0.contains(name) {
+                self.0.push(Arc::clone(name));
+            }
+        }
+    }
+
+    /// Every column of each, named `*`.
+    pub(crate) fn all(&self) -> impl Iterator<Item = ColumnName> {
+        self.0.iter().map(|name| ColumnName::new(Arc::clone(name), "*"))
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -135,15 +163,15 @@ pub(crate) struct Numbered(Vec<NumberedColumn>);
 
 #[derive(Debug)]
 struct NumberedColumn {
-    relation: usize,
-    column: usize,
+    /// The relation's place among those known and the column's in it; `None` when the catalog does not hold it.
+    place: Option<(usize, usize)>,
     name: ColumnName,
 }
 
 impl Numbered {
-    /// The relation's place among those known, and the column's place in it.
+    /// The relation's place among those known, and the column's place in it; `None` when the catalog does not hold it.
     pub(crate) fn place(&self, id: ColumnId) -> Option<(usize, usize)> {
-        self.0.get(id.number()).map(|it| (it.relation, it.column))
+        self.0.get(id.number())?.place
     }
 
     /// The full name of a column.
@@ -240,6 +268,9 @@ impl Request {
 /// Most columns one statement may look through in all, to find what its names mean.
 const COLUMNS_LOOKED_THROUGH_MAX: usize = 10_000_000;
 
+/// Most columns of relations that the catalog does not hold that one statement is told to read; it is refused anyway.
+const UNCATALOGUED_MAX: usize = 4096;
+
 /// What it costs to make a column, in columns looked through.
 pub(crate) const MADE_COLUMN: usize = 16;
 
@@ -255,6 +286,8 @@ pub(crate) struct Reader<'a, 'r> {
     pub(crate) known: Vec<Known<'a>>,
     pub(crate) numbered: Numbered,
     by_name: HashMap<RelationName, usize>,
+    /// Columns the catalog does not hold.
+    uncatalogued: HashMap<ColumnName, ColumnId>,
     pub(crate) sites: Vec<Site>,
     pub(crate) columns_read: Columns,
     objects: BTreeSet<ObjectAccess>,
@@ -300,6 +333,7 @@ impl<'a, 'r> Reader<'a, 'r> {
             known: Vec::new(),
             numbered: Numbered::default(),
             by_name: HashMap::new(),
+            uncatalogued: HashMap::new(),
             sites: Vec::new(),
             columns_read: Columns::new(),
             objects: BTreeSet::new(),
@@ -525,9 +559,44 @@ impl<'a, 'r> Reader<'a, 'r> {
         if number.is_none() {
             let name = ColumnName::new(Arc::clone(name), entry.columns.get(column)?.name.as_str());
             *number = ColumnId::numbered(self.numbered.0.len());
-            self.numbered.0.push(NumberedColumn { relation: known, column, name });
+            self.numbered.0.push(NumberedColumn { place: Some((known, column)), name });
         }
         *number
+    }
+
+    /// A column that is not listed: where it comes from is not sure, but the relations that can have it are told.
+    pub(crate) fn unlisted(&mut self, beyond: &Beyond, column: &str) -> Lineage {
+        let mut lineage = Lineage::opaque();
+        for relation in &beyond.0 {
+            lineage.sources.extend(self.uncatalogued(ColumnName::new(Arc::clone(relation), column)));
+        }
+        if !lineage.sources.is_empty() {
+            lineage.transformation = Transformation::Identity;
+        }
+        self.columns_read.unite(&lineage.sources);
+        lineage
+    }
+
+    /// Notes that all columns of relations were read which the catalog does not hold.
+    pub(crate) fn read_all(&mut self, beyond: &Beyond) {
+        for name in beyond.all() {
+            let id = self.uncatalogued(name);
+            self.columns_read.extend(id);
+        }
+    }
+
+    /// The number of a column that the catalog does not hold; `None` when there are more of them than are told.
+    fn uncatalogued(&mut self, name: ColumnName) -> Option<ColumnId> {
+        if let Some(&id) = self.uncatalogued.get(&name) {
+            return Some(id);
+        }
+        if self.uncatalogued.len() >= UNCATALOGUED_MAX {
+            return None;
+        }
+        let id = ColumnId::numbered(self.numbered.0.len())?;
+        self.numbered.0.push(NumberedColumn { place: None, name: name.clone() });
+        self.uncatalogued.insert(name, id);
+        Some(id)
     }
 
     /// The full names of columns.
@@ -539,7 +608,10 @@ impl<'a, 'r> Reader<'a, 'r> {
     pub(crate) fn column_ids(&mut self, names: &BTreeSet<ColumnName>) -> Columns {
         let mut ids = Columns::new();
         for name in names {
-            let Some(entry) = self.catalog.relation(&name.relation) else { continue };
+            let Some(entry) = self.catalog.relation(&name.relation) else {
+                ids.extend(self.uncatalogued(name.clone()));
+                continue;
+            };
             let relation = self.know(&name.relation, entry);
             let column = entry.columns.iter().position(|column| column.name == *name.column);
             ids.extend(column.and_then(|column| self.column_id(relation, column)));
@@ -566,8 +638,7 @@ impl<'a, 'r> Reader<'a, 'r> {
                 .iter()
                 .map(|c| OutputColumn { name: c.name.clone(), lineage: Lineage::opaque() })
                 .collect(),
-            rows: Columns::new(),
-            open: false,
+            ..Output::default()
         };
         if self.expanding.contains(name) || self.expanding.len() >= self.depth_max {
             self.miss("view", format_args!("{name}: it is defined by itself"));

@@ -529,7 +529,7 @@ fn sampled<'c>(clause: &'c str, blame: &Blame) -> Result<(&'c str, &'c str), Unm
 fn covered(plan: &Plan<'_>, masks: &BTreeMap<ColumnName, Mask>) -> Result<(), Unmaskable> {
     for id in plan.columns_read.iter().filter(|&id| !plan.through_made.contains(id)) {
         let Some(column) = numbered(plan, id).filter(|column| masks.contains_key(column)) else { continue };
-        let Some((relation, at)) = plan.numbered.place(id) else { continue };
+        let Some((relation, at)) = plan.numbered.place(id) else { return Err(Unmaskable::Form { column }) };
         let met = plan.sites.iter().any(|site| {
             let of_view = |view: &Output| {
                 let column = |&at: &usize| view.columns.get(at);

@@ -9,7 +9,7 @@ use sqlparser::ast::{Ident, TableAlias};
 use crate::{
     expr::place,
     names,
-    reader::{Columns, Lineage, MADE_COLUMN, Output, Read, Reader, absent, merge, stop},
+    reader::{Beyond, Columns, Lineage, MADE_COLUMN, Output, Read, Reader, absent, merge, stop},
 };
 
 /// Common table expressions in sight, innermost last.
@@ -35,6 +35,8 @@ pub(crate) struct Visible {
     pub(crate) site: Option<usize>,
     /// Its columns are not known.
     pub(crate) open: bool,
+    /// What columns that are not listed may come from.
+    pub(crate) beyond: Beyond,
     /// That its columns are not known was not reported yet: reading one reports it.
     pub(crate) silent: bool,
 }
@@ -156,7 +158,7 @@ impl Reader<'_, '_> {
                     }
                     return Ok(Some(lineage));
                 }
-                Hit::Perhaps => perhaps = Some(Lineage::opaque()),
+                Hit::Perhaps(lineage) => add(&mut perhaps, lineage),
                 Hit::No => {}
             }
             at = scope.parent;
@@ -220,19 +222,21 @@ impl Reader<'_, '_> {
         for (_, lineage) in scope.aliases.iter().filter(|(alias, _)| alias == name) {
             add(&mut found, lineage.clone());
         }
-        let open = scope.visible.iter().find(|visible| visible.open);
-        if let (None, Some(open)) = (&found, open) {
-            if open.silent {
+        let mut open = scope.visible.iter().filter(|visible| visible.open);
+        if let (None, Some(first)) = (&found, open.next()) {
+            if first.silent {
                 self.miss("column", name);
             }
-            return Hit::Perhaps;
+            let mut beyond = first.beyond.clone();
+            open.for_each(|other| beyond.add(&other.beyond));
+            return Hit::Perhaps(self.unlisted(&beyond, name));
         }
         found.map_or(Hit::No, Hit::Is)
     }
 
     fn qualified(&mut self, qualifier: &[String], name: &str, idents: &[&Ident], scope: &Scope<'_>) -> Hit {
         let mut found: Option<Lineage> = None;
-        let mut perhaps = false;
+        let mut perhaps: Option<Lineage> = None;
         for visible in scope.visible.iter().filter(|visible| visible.qualifier.ends_with(qualifier)) {
             for column in visible.columns.iter().filter(|column| column.name == name) {
                 let lineage = self.origin(&column.origin, visible.site);
@@ -242,17 +246,13 @@ impl Reader<'_, '_> {
                 if visible.silent {
                     self.miss("column", print(idents));
                 }
-                perhaps = true;
+                add(&mut perhaps, self.unlisted(&visible.beyond, name));
             }
-            if found.is_some() || perhaps {
+            if found.is_some() || perhaps.is_some() {
                 self.note_prefix(visible.site, idents, 1);
             }
         }
-        match found {
-            Some(lineage) => Hit::Is(lineage),
-            None if perhaps => Hit::Perhaps,
-            None => Hit::No,
-        }
+        found.map(Hit::Is).or(perhaps.map(Hit::Perhaps)).unwrap_or(Hit::No)
     }
 
     /// Remembers a qualification that an alias in the relation's place would break.
@@ -316,6 +316,7 @@ impl Reader<'_, '_> {
                 .collect(),
             site: None,
             open: output.open,
+            beyond: output.beyond.clone(),
             // What a query around this one has under a name is not taken for a column that is not listed here.
             silent: output.open,
         };
@@ -342,6 +343,7 @@ impl Reader<'_, '_> {
         for column in &visible.columns {
             self.keep(column, visible.site);
         }
+        visible.beyond = Beyond::default();
         for (column, alias) in visible.columns.iter_mut().zip(columns) {
             let Some(folded) = names::fold(&alias.name) else { return stop("a column alias that is not a name") };
             column.name = folded.into();
@@ -384,7 +386,7 @@ const NEVER_ALIASES: [&str; 26] = [
 enum Hit {
     Is(Lineage),
     /// A relation is there whose columns are not known.
-    Perhaps,
+    Perhaps(Lineage),
     No,
 }
 

@@ -15,7 +15,7 @@ use crate::{
     names,
     parse::Places,
     query::outside::is_description,
-    reader::{Columns, Lineage, Made, Output, OutputColumn, Read, Reader, Role, absent, merge, stop},
+    reader::{Beyond, Columns, Lineage, Made, Output, OutputColumn, Read, Reader, Role, absent, merge, stop},
     scope::{Ctes, Origin, Scope, Visible, VisibleColumn, decide_rows},
 };
 
@@ -366,7 +366,14 @@ impl Reader<'_, '_> {
 
     /// A relation by name, as catalogued or as made earlier in the request.
     pub(crate) fn relation(&mut self, name: &ObjectName, alias: Option<&TableAlias>, role: Role) -> Read<Visible> {
-        let unknown = |columns| Visible { qualifier: Vec::new(), columns, site: None, open: true, silent: false };
+        let unknown = |columns| Visible {
+            qualifier: Vec::new(),
+            columns,
+            site: None,
+            open: true,
+            beyond: Beyond::default(),
+            silent: false,
+        };
         let Some(full) = names::relation(name, &self.session) else {
             self.miss("relation", describe(name));
             let mut visible = unknown(Vec::new());
@@ -397,7 +404,11 @@ impl Reader<'_, '_> {
             (Some(Made::Unsure), _) if role == Role::Target => Visible { silent: true, ..unknown(Vec::new()) },
             (Some(Made::Unsure), _) => {
                 self.miss("relation", format_args!("{full}: it was changed earlier in the same request"));
-                unknown(Vec::new())
+                let beyond = match self.catalog.relation(&full) {
+                    Some(_) => Beyond::default(),
+                    None => Beyond::one(full.clone()),
+                };
+                Visible { beyond, ..unknown(Vec::new()) }
             }
             (None, Some(entry)) => {
                 self.look_through(entry.columns.len())?;
@@ -413,7 +424,7 @@ impl Reader<'_, '_> {
             }
             (None, None) => {
                 self.miss("relation", &full);
-                unknown(Vec::new())
+                Visible { beyond: Beyond::one(full.clone()), ..unknown(Vec::new()) }
             }
         };
         visible.qualifier = vec![full.database, full.schema, full.name];
@@ -487,7 +498,7 @@ impl Reader<'_, '_> {
         let input = input.computed();
         let columns =
             columns.iter().map(|&name| OutputColumn { name: name.to_owned(), lineage: input.clone() }).collect();
-        Ok(Output { columns, rows, open: false })
+        Ok(Output { columns, rows, ..Output::default() })
     }
 }
 
@@ -541,7 +552,7 @@ fn is_lateral(factor: &TableFactor) -> bool {
 }
 
 pub(crate) fn open_output() -> Output {
-    Output { columns: Vec::new(), rows: Columns::new(), open: true }
+    Output { open: true, ..Output::default() }
 }
 
 /// A name that has no full form, as written.

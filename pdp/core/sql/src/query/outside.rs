@@ -12,7 +12,7 @@ use sqlparser::ast::{
 use crate::{
     names,
     query::from::open_output,
-    reader::{Columns, Output, Read, Reader, Role, stop},
+    reader::{Beyond, Columns, Output, Read, Reader, Role, stop},
     scope::{Scope, Visible, decide_rows},
     statement::Place,
 };
@@ -105,7 +105,14 @@ impl Reader<'_, '_> {
 
     /// A relation whose columns nobody knows: files, what a semantic view makes.
     fn add_open(&mut self, alias: Option<&TableAlias>, scope: &mut Scope<'_>) -> Read<()> {
-        let mut visible = Visible { qualifier: Vec::new(), columns: Vec::new(), site: None, open: true, silent: false };
+        let mut visible = Visible {
+            qualifier: Vec::new(),
+            columns: Vec::new(),
+            site: None,
+            open: true,
+            beyond: Beyond::default(),
+            silent: false,
+        };
         self.rename(&mut visible, alias)?;
         scope.visible.push(visible);
         Ok(())

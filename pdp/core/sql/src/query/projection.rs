@@ -128,6 +128,10 @@ impl Reader<'_, '_> {
     /// either side's value.
     fn star_of(&mut self, visible: &Visible, pick: &Pick<'_>, twins: Option<&Vec<&Visible>>, output: &mut Output) {
         output.open |= visible.open;
+        self.read_all(&visible.beyond);
+        if pick.rename.is_empty() && pick.replace.is_empty() {
+            output.beyond.add(&visible.beyond);
+        }
         for column in &visible.columns {
             if column.merged && twins.is_some() {
                 continue;

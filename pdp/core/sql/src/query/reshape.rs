@@ -49,7 +49,7 @@ impl Reader<'_, '_> {
             value.add(self.expr(default, &inner, ctes)?);
         }
         let single = matches!(aggregate_functions.as_slice(), [ExprWithAlias { alias: None, .. }]);
-        let mut output = Output { open: input.open || !single, ..Output::default() };
+        let mut output = Output { open: input.open || !single, beyond: input.beyond, ..Output::default() };
         for column in input.columns {
             // The rest is what the rows are grouped by.
             decide_rows(&mut output.rows, column.lineage.clone());
@@ -112,7 +112,8 @@ impl Reader<'_, '_> {
         }
         let held = held.computed();
         // Which rows there are tells which of the columns is not NULL.
-        let mut output = Output { rows: held.clone().all(), open: input.open, ..Output::default() };
+        let mut output =
+            Output { rows: held.clone().all(), open: input.open, beyond: input.beyond, ..Output::default() };
         output.columns.extend(input.columns.into_iter().filter(|column| !taken.contains(&column.name)));
         let mut which = Lineage::none();
         which.decide(held.clone());
@@ -159,7 +160,14 @@ impl Reader<'_, '_> {
                 merged: false,
             });
             let columns = columns.collect();
-            let visible = Visible { qualifier: vec![word], columns, site: None, open: input.open, silent: false };
+            let visible = Visible {
+                qualifier: vec![word],
+                columns,
+                site: None,
+                open: input.open,
+                beyond: input.beyond.clone(),
+                silent: false,
+            };
             inner.visible.push(visible);
         }
         let outer_match = std::mem::replace(&mut self.in_match, true);
@@ -172,7 +180,7 @@ impl Reader<'_, '_> {
         };
         let open = input.open && matches!(rows_per_match, Some(RowsPerMatch::AllRows(_)));
         let columns = columns.into_iter().chain(measured).collect();
-        let output = Output { columns, rows: deciding, open };
+        let output = Output { columns, rows: deciding, open, beyond: input.beyond };
         self.add_derived(&output, None, alias.as_ref(), scope, rows)
     }
 
@@ -235,7 +243,9 @@ impl Reader<'_, '_> {
         let columns = visible.columns.iter();
         let columns = columns
             .map(|column| OutputColumn { name: column.name.to_string(), lineage: self.origin(&column.origin, site) });
-        let output = Output { columns: columns.collect(), rows: Columns::new(), open: visible.open };
+        let columns = columns.collect();
+        self.read_all(&visible.beyond);
+        let output = Output { columns, rows: Columns::new(), open: visible.open, beyond: visible.beyond.clone() };
         Ok((inner, output))
     }
 

@@ -11,7 +11,7 @@ use sqlparser::ast::{
 
 use crate::{
     names,
-    reader::{Columns, Lineage, Output, OutputColumn, Read, Reader, Role, absent, stop},
+    reader::{Lineage, Output, OutputColumn, Read, Reader, Role, absent, stop},
     scope::{Ctes, Scope},
     statement::{After, Draft, Stored},
 };
@@ -90,7 +90,8 @@ impl Reader<'_, '_> {
                     return stop("COPY from a stage to a stage is not understood");
                 };
                 let visible = self.relation(from, None, Role::Unload)?;
-                let mut output = Output { columns: Vec::new(), rows: Columns::new(), open: visible.open };
+                self.read_all(&visible.beyond);
+                let mut output = Output { open: visible.open, beyond: visible.beyond.clone(), ..Output::default() };
                 for column in &visible.columns {
                     let lineage = self.origin(&column.origin, visible.site);
                     output.columns.push(OutputColumn { name: column.name.to_string(), lineage });
@@ -138,7 +139,7 @@ impl Reader<'_, '_> {
             let known = scope.visible.iter().flat_map(|visible| &visible.columns).map(|column| column.name.to_string());
             let columns = listed.unwrap_or_else(|| known.collect()).into_iter();
             let columns = columns.map(|name| OutputColumn { name, lineage: Lineage::opaque() }).collect();
-            let output = Output { columns, rows: Columns::new(), open: scope.visible.iter().any(|it| it.open) };
+            let output = Output { columns, open: scope.visible.iter().any(|it| it.open), ..Output::default() };
             draft.after.push(After::Loaded(target.clone()));
             draft.stored.push(Stored { target, output });
         }

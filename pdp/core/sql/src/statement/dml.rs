@@ -135,6 +135,7 @@ impl Reader<'_, '_> {
                 None => {
                     output.columns.clone_from(&fed.columns);
                     output.open = fed.open;
+                    output.beyond = fed.beyond.clone();
                 }
                 Some(values) => {
                     for (value, place) in values.values.iter().zip(1..) {
@@ -316,6 +317,8 @@ impl Reader<'_, '_> {
         let Some((target, sources)) = scope.visible.split_first() else { return };
         for source in sources {
             output.open |= source.open;
+            self.read_all(&source.beyond);
+            output.beyond.add(&source.beyond);
             for column in &source.columns {
                 if !target.open && !target.columns.iter().any(|it| it.name == column.name) {
                     self.miss("column", &column.name);
