@@ -107,6 +107,14 @@ impl Reader<'_, '_> {
             return Ok(Lineage::none());
         }
         self.miss("column", print(idents));
+        // Taken for a field of a column, as others write it, it would tell of that column.
+        let mut shorter = idents;
+        while let Some((_, column)) = shorter.split_last().filter(|(_, column)| !column.is_empty()) {
+            if let Some(lineage) = self.find_column(column, scope)? {
+                return Ok(Lineage { opaque: true, ..lineage.computed() });
+            }
+            shorter = column;
+        }
         Ok(Lineage::opaque())
     }
 
