@@ -37,7 +37,7 @@ pub(super) const HEADS: &[&str] = &[
     "USE SECONDARY ROLES +roles_used",
     "BEGIN|START [WORK|TRANSACTION] [NAME column] session:use",
     // Tables.
-    "CREATE or [LOCAL|GLOBAL] [TEMPORARY|TEMP|VOLATILE|TRANSIENT] [READ ONLY] <table:create> *table_clauses [definitions] *table_clauses [AS query]",
+    "CREATE or [SCOPED] [LOCAL|GLOBAL] [TEMPORARY|TEMP|VOLATILE|TRANSIENT] [READ ONLY] <table:create> *table_clauses [definitions] *table_clauses [AS query]",
     "CREATE or [TRANSIENT] <dynamic_table:create> *table_clauses [definitions] *table_clauses AS query",
     "CREATE or [TRANSIENT] <dynamic_table:create> *table_clauses [definitions] *table_clauses REFRESH USING bracketed_action *table_clauses",
     "CREATE or <dynamic_iceberg_table:create> *table_clauses [definitions] *table_clauses AS query",
@@ -47,7 +47,7 @@ pub(super) const HEADS: &[&str] = &[
     "CREATE or <event_table:create> *table_clauses",
     "CREATE or <external_table:create> *external_clauses [definitions] *external_clauses",
     "CREATE or <external_table:create> *external_clauses USING TEMPLATE bracketed_query *external_clauses",
-    "CREATE or [TRANSIENT|TEMPORARY|TEMP] <table:create> USING TEMPLATE bracketed_query *table_clauses",
+    "CREATE or [TRANSIENT|TEMPORARY|TEMP] <table:create> [COPY GRANTS] USING TEMPLATE bracketed_query *table_clauses",
     "CREATE or [TRANSIENT|TEMPORARY|TEMP] <table:create> LIKE <=table:metadata> *table_clauses [definitions] *table_clauses",
     "CREATE or <iceberg_table:create> LIKE <=table:metadata> *table_clauses [definitions] *table_clauses",
     "CREATE or <external_table:create> LIKE <=table:metadata> *table_clauses",
@@ -70,7 +70,7 @@ pub(super) const HEADS: &[&str] = &[
     "CREATE or <schema:create> FROM BACKUP|SNAPSHOT SET <=backup_set:read> IDENTIFIER text",
     "CREATE or <database:create> FROM BACKUP|SNAPSHOT SET <=backup_set:read> IDENTIFIER text",
     // Views.
-    "CREATE or [SECURE] [LOCAL|GLOBAL] [TEMPORARY|TEMP|VOLATILE] [INTERACTIVE] [RECURSIVE] <view:create> *table_clauses [definitions] *table_clauses AS query",
+    "CREATE or [SECURE] [SCOPED] [LOCAL|GLOBAL] [TEMPORARY|TEMP|VOLATILE] [INTERACTIVE] [RECURSIVE] <view:create> *table_clauses [definitions] *table_clauses AS query",
     "CREATE or [SECURE] [INTERACTIVE] <materialized_view:create> *table_clauses [definitions] *table_clauses AS query",
     "CREATE or <semantic_view:create> *semantic_clauses",
     // Code.
@@ -258,6 +258,7 @@ pub(super) const HEADS: &[&str] = &[
     "ALTER <warehouse:alter> RESUME [IF SUSPENDED]",
     "ALTER <warehouse:alter> ABORT ALL QUERIES",
     "ALTER <warehouse:alter> ENABLE|DISABLE",
+    "CREATE or INTERACTIVE <warehouse:create> *plain_clauses",
     "ALTER WAREHOUSE [IF EXISTS] current_warehouse SUSPEND",
     "ALTER WAREHOUSE [IF EXISTS] current_warehouse RESUME [IF SUSPENDED]",
     "ALTER WAREHOUSE [IF EXISTS] current_warehouse ABORT ALL QUERIES",
