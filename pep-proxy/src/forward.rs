@@ -128,54 +128,37 @@ fn settle(gate: &mut Gate, permitted: &Permitted, read: &Read, lost: bool) {
     }
 }
 
+/// Kinds that read and write rows and no more: the session is after them as it was.
+const PLAIN: [&str; 12] = [
+    "select",
+    "insert",
+    "update",
+    "delete",
+    "merge",
+    "truncate",
+    "copy_load",
+    "copy_unload",
+    "show",
+    "describe",
+    "explain",
+    "list",
+];
+
 /// Whether a statement of these kinds can change what the next one's names mean.
 pub(crate) fn changes_context(kinds: &[String]) -> bool {
-    const NEVER: [&str; 19] = [
-        "create_table",
-        "alter_table",
-        "drop_table",
-        "create_view",
-        "alter_view",
-        "drop_view",
-        "select",
-        "insert",
-        "update",
-        "delete",
-        "merge",
-        "truncate",
-        "copy_load",
-        "copy_unload",
-        "show",
-        "describe",
-        "explain",
-        "list",
-        "transaction",
-    ];
+    const NEVER: [&str; 7] =
+        ["create_table", "alter_table", "drop_table", "create_view", "alter_view", "drop_view", "transaction"];
     // Without kinds nothing is known.
     kinds.is_empty()
         || kinds.iter().any(|kind| {
             let verb = kind.split_once('_').map_or(kind.as_str(), |(verb, _)| verb);
-            !NEVER.contains(&kind.as_str()) && !NEVER.contains(&verb)
+            ![kind.as_str(), verb].iter().any(|word| NEVER.contains(word) || PLAIN.contains(word))
         })
 }
 
 /// Whether statements of these kinds leave something in the session that the next request would find.
 fn leaves_traces(kinds: &[String]) -> bool {
-    const NONE: [&str; 12] = [
-        "select",
-        "insert",
-        "update",
-        "delete",
-        "merge",
-        "truncate",
-        "copy_load",
-        "copy_unload",
-        "show",
-        "describe",
-        "explain",
-        "list",
-    ];
-    kinds.is_empty() || kinds.iter().any(|kind| !NONE.contains(&kind.as_str()))
+    kinds.is_empty() || kinds.iter().any(|kind| !PLAIN.contains(&kind.as_str()))
 }
 
 /// Takes over what a reply tells.
