@@ -87,14 +87,28 @@ pub struct Upstream {
     pub user: String,
     /// How that user proves itself.
     pub auth: UpstreamAuth,
-    /// Role when the driver names none.
+    /// Role when the driver names none and no rule is for it.
     pub role: Option<String>,
+    /// Roles by group for drivers that name none; the first rule that is for one of the principal's groups counts.
+    pub roles: Vec<RoleRule>,
     /// Warehouse when the driver names none.
     pub warehouse: Option<String>,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
     /// Longest wait for one whole reply.
     pub reply_timeout: Duration,
+    /// How often the files of the credential, and of the listener's certificate, are looked at.
+    pub reread: Duration,
+}
+
+/// Members of a group begin in a role.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoleRule {
+    /// The group, as the identity token spells it.
+    pub group: String,
+    /// The role at Snowflake.
+    pub role: String,
 }
 
 /// How the service user proves itself.

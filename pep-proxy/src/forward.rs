@@ -1,5 +1,6 @@
 //! What was permitted goes to Snowflake, exactly, once; and what comes back is looked at before anyone gets it.
 
+pub(crate) mod account;
 pub(crate) mod upstream;
 
 use std::{sync::Arc, time::Instant};

@@ -32,7 +32,7 @@
 //! `session` (login, renewal, where a session stands), `statement` (one run from request to record), `ask` (the PDP, the
 //! decision cache, the watch), `refuse`, `hold` (waiting for a person), `forward` (Snowflake), `answer` (results by id,
 //! monitoring, aborts), `chunk` (parts of results in storage), `api` (the SQL API), `record` (outcomes and the journal),
-//! `catalog` (the PDP's questions about the warehouse), [`metrics`].
+//! `catalog` (the PDP's questions about the warehouse), `rotate` (credentials that change while it runs), [`metrics`].
 //!
 //! # Invariants
 //! - Nothing is sent to Snowflake for a client without an `ask::Permitted`, and only `ask` makes one, after the record of
@@ -53,6 +53,7 @@ pub mod metrics;
 mod proxy;
 mod record;
 mod refuse;
+mod rotate;
 mod session;
 mod statement;
 
@@ -80,7 +81,7 @@ use crate::{
     ask::{cache::Cache, pdp::Pdp},
     chunk::Storage,
     config::secrets::{Secrets, SecretsError},
-    forward::upstream::Upstream,
+    forward::{account::Account, upstream::Upstream},
     hold::Holds,
     listen::Bounds,
     proxy::Proxy,
@@ -153,6 +154,7 @@ async fn serve(config: Config, secrets: Secrets) -> Result<Running, StartError> 
         .map_err(|source| StartError::Journal { path: config.journal.path.display().to_string(), source })?;
     let server_tls = secrets.server_tls.clone();
     let proxy = Arc::new(proxy(&config, secrets, journal)?);
+    let kept = rotate::watched(&config, &proxy, server_tls.as_ref());
     let addr = config.listen.addr;
     let bound = |key, addr| move |source| StartError::Bind { key, addr, source };
     let listener = TcpListener::bind(addr).await.map_err(bound("listen.addr", addr))?;
@@ -161,6 +163,7 @@ async fn serve(config: Config, secrets: Secrets) -> Result<Running, StartError> 
         tokio::spawn(ask::watch::keep(Arc::clone(&proxy))),
         tokio::spawn(proxy.recorder.clone().deliver()),
         tokio::spawn(sweep(Arc::clone(&proxy))),
+        tokio::spawn(rotate::keep(kept, config.upstream.reread)),
     ];
     if let Some(config) = config.catalog.clone() {
         background.push(tokio::spawn(catalog::keep(Arc::clone(&proxy), config)));
@@ -177,7 +180,7 @@ async fn serve(config: Config, secrets: Secrets) -> Result<Running, StartError> 
     };
     let server = tokio::spawn(listen::serve(
         listener,
-        server_tls,
+        server_tls.map(|tls| tls.config),
         Arc::clone(&proxy),
         Bounds::new(&config.limits),
         proxy.stopping.subscribe(),
@@ -224,11 +227,7 @@ fn proxy(config: &Config, secrets: Secrets, journal: Journal) -> Result<Proxy, S
         master_ttl: tokens.master_ttl,
         upstream: Upstream::new(upstream, &secrets.upstream_tls, limits.reply_bytes_max),
         storage: Storage::new(&config.results, &secrets.storage_tls),
-        account: upstream.account.clone(),
-        user: upstream.user.clone(),
-        credential: secrets.credential,
-        default_role: upstream.role.clone(),
-        default_warehouse: upstream.warehouse.clone(),
+        account: Account::new(upstream, secrets.credential),
         hold: config.hold.clone(),
         holds: Holds::new(limits.held_max, limits.held_per_session_max),
         kept: Kept::new(limits.kept_bytes_max),

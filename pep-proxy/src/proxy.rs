@@ -22,8 +22,11 @@ use crate::{
         pdp::{Pdp, PdpError},
     },
     chunk::{self, Storage},
-    config::{Hold, secrets::Credential},
-    forward::upstream::{RawReply, Upstream, UpstreamError},
+    config::Hold,
+    forward::{
+        account::Account,
+        upstream::{RawReply, Upstream, UpstreamError},
+    },
     hold::Holds,
     listen::{Answer, Call, Unread},
     metrics::REQUESTS,
@@ -58,11 +61,7 @@ pub(crate) struct Proxy {
     pub(crate) master_ttl: Duration,
     pub(crate) upstream: Upstream,
     pub(crate) storage: Storage,
-    pub(crate) account: String,
-    pub(crate) user: String,
-    pub(crate) credential: Credential,
-    pub(crate) default_role: Option<String>,
-    pub(crate) default_warehouse: Option<String>,
+    pub(crate) account: Account,
     pub(crate) recorder: Recorder,
     pub(crate) hold: Hold,
     pub(crate) holds: Holds,
@@ -357,7 +356,7 @@ impl Proxy {
         match self.loss(&reply) {
             None => Ok(Ok(reply)),
             Some(SessionLoss::Gone) => Err(self.upstream_gone(session)),
-            Some(SessionLoss::Expired) => match renew::upstream_token(self, session).await {
+            Some(SessionLoss::Expired) => match renew::upstream_token(self, session, Some(&token)).await {
                 Renewal::Done => {
                     let token = session.upstream().session;
                     let again = self.upstream.call(method, path, Some(&token), body).await;

@@ -52,6 +52,8 @@ pub(crate) struct Session {
     /// Something was run in it that the next request must not find.
     traces: AtomicBool,
     upstream: Mutex<UpstreamTokens>,
+    /// Held while Snowflake is asked for a fresh token.
+    pub(crate) renewing: tokio::sync::Mutex<()>,
     /// Held while one statement is decided and sent, so that the context it was decided with is the one it runs in.
     pub(crate) gate: tokio::sync::Mutex<Gate>,
     /// Statements on their way, by the driver's own request id.
@@ -129,6 +131,7 @@ impl Session {
             pooled: false,
             traces: AtomicBool::new(false),
             upstream: Mutex::new(UpstreamTokens { session: sealed.upstream_token, master: sealed.upstream_master }),
+            renewing: tokio::sync::Mutex::default(),
             gate: tokio::sync::Mutex::new(Gate { context, believed, client_tag: sealed.query_tag }),
             runs: Mutex::default(),
             background: Mutex::default(),

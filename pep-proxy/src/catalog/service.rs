@@ -3,19 +3,14 @@
 use bytes::Bytes;
 use http::Method;
 use icegate_pep_protocol::{
-    Limits, LoginRequest, Reply, RequestedNames, Secret, Stamp, UpstreamCredential, UpstreamSession, decode_body,
-    stamp, upstream, upstream_login,
+    Limits, LoginRequest, Reply, RequestedNames, Secret, Stamp, UpstreamSession, decode_body, stamp, upstream,
 };
 use icegate_proto::v1::RunStatus;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tracing::warn;
 
-use crate::{
-    config::{Catalog, secrets::Credential},
-    proxy::Proxy,
-    session::login::{fresh_request_id, jwt},
-};
+use crate::{config::Catalog, proxy::Proxy, session::login::fresh_request_id};
 
 /// Bytes of one answer that are read: a page is small.
 const REPLY_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -135,22 +130,9 @@ fn rows(reply: &[u8]) -> Result<Vec<Value>, String> {
 }
 
 async fn log_in(proxy: &Proxy, config: &Catalog) -> Option<Secret> {
-    let secret;
-    let credential = match &proxy.credential {
-        Credential::KeyPair { key, fingerprint } => {
-            secret = jwt(&proxy.account, &proxy.user, key, fingerprint).ok()?;
-            UpstreamCredential::KeyPairJwt { user: &proxy.user, jwt: &secret }
-        }
-        Credential::Password(password) => {
-            secret = Secret::new(password.as_str());
-            UpstreamCredential::Password { user: &proxy.user, password: &secret }
-        }
-    };
-    let role = config.role.clone().or_else(|| proxy.default_role.clone());
-    let warehouse = config.warehouse.clone().or_else(|| proxy.default_warehouse.clone());
-    let names = RequestedNames { role, warehouse, ..RequestedNames::default() };
+    let names = proxy.account.own_names(config.role.as_ref(), config.warehouse.as_ref());
     let request = own_login(&proxy.limits)?;
-    let body = upstream_login(&request, &proxy.account, &credential, &tag(proxy, None));
+    let body = proxy.account.login(&request, &tag(proxy, None)).ok()?;
     let path = upstream::login_path(&names, &fresh_request_id().ok()?);
     let reply = proxy.upstream.call(Method::POST, &path, None, Some(Bytes::copy_from_slice(&body))).await;
     let reply = reply.map_err(|error| warn!(%error, "login for the catalog failed")).ok()?;

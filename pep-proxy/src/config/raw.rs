@@ -7,8 +7,8 @@ use icegate_pep_protocol::HostPattern;
 use serde::Deserialize;
 
 use super::{
-    Catalog, ClientTls, Config, Delivering, Hold, Journal, Limits, Listen, Pdp, Results, ServerTls, Tokens, Upstream,
-    UpstreamAuth,
+    Catalog, ClientTls, Config, Delivering, Hold, Journal, Limits, Listen, Pdp, Results, RoleRule, ServerTls, Tokens,
+    Upstream, UpstreamAuth,
 };
 
 /// A fault and how to find its line.
@@ -111,9 +111,12 @@ struct RawUpstream {
     password_file: Option<PathBuf>,
     password_env: Option<String>,
     role: Option<String>,
+    #[serde(default)]
+    roles: Vec<RoleRule>,
     warehouse: Option<String>,
     connect_timeout: Option<Text>,
     reply_timeout: Option<Text>,
+    reread: Option<Text>,
 }
 
 #[derive(Deserialize, Default, Clone, Copy)]
@@ -305,6 +308,13 @@ pub(super) fn parse(text: &str) -> Result<Config, Fault> {
 
 /// What only two keys together can get wrong.
 fn related(config: &Config) -> Result<(), Fault> {
+    if config.upstream.reread.is_zero() {
+        return Err(Fault::at(
+            "upstream",
+            "reread",
+            "`upstream.reread` is 0; files are looked at every so often, as in \"10s\"",
+        ));
+    }
     if config.tokens.master_ttl < config.tokens.session_ttl {
         return Err(Fault::at("tokens", "master_ttl", "`tokens.master_ttl` is shorter than `tokens.session_ttl`"));
     }
@@ -436,10 +446,26 @@ fn upstream_of(raw: RawUpstream) -> Result<Upstream, Fault> {
             .ok_or_else(|| missing("upstream", "user", "the service user sessions are opened as"))?,
         auth,
         role: raw.role,
+        roles: rules_of(raw.roles)?,
         warehouse: raw.warehouse,
         connect_timeout: duration("upstream", "connect_timeout", raw.connect_timeout.as_ref(), "10s")?,
         reply_timeout: duration("upstream", "reply_timeout", raw.reply_timeout.as_ref(), "10m")?,
+        reread: duration("upstream", "reread", raw.reread.as_ref(), "10s")?,
     })
+}
+
+fn rules_of(rules: Vec<RoleRule>) -> Result<Vec<RoleRule>, Fault> {
+    for (at, rule) in rules.iter().enumerate() {
+        let RoleRule { group, role } = rule;
+        let fault = |why: &str| Err(Fault::at("upstream", "roles", format!("`upstream.roles`: {why}")));
+        if group.is_empty() || role.is_empty() {
+            return fault("a rule needs both, as in { group = \"analysts\", role = \"ANALYST\" }");
+        }
+        if rules.iter().take(at).any(|earlier| earlier.group == *group) {
+            return fault(&format!("`{group}` stands twice, and only the first would count; remove one"));
+        }
+    }
+    Ok(rules)
 }
 
 fn pdp_of(raw: RawPdp) -> Result<Pdp, Fault> {

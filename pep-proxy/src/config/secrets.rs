@@ -2,6 +2,7 @@
 
 use std::{fmt, io::Write as _, path::Path, sync::Arc};
 
+use arc_swap::ArcSwap;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hyper_rustls::ConfigBuilderExt as _;
 use rsa::{
@@ -12,6 +13,8 @@ use rsa::{
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
 };
 use sha2::{Digest as _, Sha256};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
@@ -21,7 +24,7 @@ use super::{ClientTls, Config, ServerTls, UpstreamAuth};
 
 /// Everything secret a proxy works with, parsed.
 pub struct Secrets {
-    pub(crate) server_tls: Option<Arc<rustls::ServerConfig>>,
+    pub(crate) server_tls: Option<ServedTls>,
     pub(crate) pdp_tls: Option<ClientTlsConfig>,
     pub(crate) upstream_tls: Arc<rustls::ClientConfig>,
     pub(crate) storage_tls: Arc<rustls::ClientConfig>,
@@ -35,6 +38,32 @@ pub struct Secrets {
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secrets(***)")
+    }
+}
+
+/// What the listener shows, and the means to show something newer.
+#[derive(Clone)]
+pub(crate) struct ServedTls {
+    pub(crate) config: Arc<rustls::ServerConfig>,
+    files: ServerTls,
+    shown: Arc<Shown>,
+}
+
+/// The certificate that is shown now.
+#[derive(Debug)]
+struct Shown(ArcSwap<CertifiedKey>);
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load_full())
+    }
+}
+
+impl ServedTls {
+    /// Reads certificate and key again. A pair that cannot be used leaves the one before in force.
+    pub(crate) fn reread(&self) -> Result<(), SecretsError> {
+        self.shown.0.store(Arc::new(certified(&self.files)?));
+        Ok(())
     }
 }
 
@@ -123,18 +152,24 @@ fn ring() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-fn server_tls(tls: &ServerTls) -> Result<Arc<rustls::ServerConfig>, SecretsError> {
+fn server_tls(tls: &ServerTls) -> Result<ServedTls, SecretsError> {
+    let shown = Arc::new(Shown(ArcSwap::from_pointee(certified(tls)?)));
+    let mut config = rustls::ServerConfig::builder_with_provider(ring())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unusable("listen.tls", error.to_string()))?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::<Shown>::clone(&shown));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(ServedTls { config: Arc::new(config), files: tls.clone(), shown })
+}
+
+fn certified(tls: &ServerTls) -> Result<CertifiedKey, SecretsError> {
     let chain = certificates("listen.tls.cert", &tls.cert)?;
     let pem = read("listen.tls.key", &tls.key)?;
     let key = PrivateKeyDer::from_pem_slice(&pem)
         .map_err(|_| unusable("listen.tls.key", format!("`{}` holds no PEM private key", tls.key.display())))?;
-    let config = rustls::ServerConfig::builder_with_provider(ring())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| unusable("listen.tls", error.to_string()))?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|error| unusable("listen.tls", format!("certificate and key do not go together: {error}")))?;
-    Ok(Arc::new(config))
+    CertifiedKey::from_der(chain, key, &ring())
+        .map_err(|error| unusable("listen.tls", format!("certificate and key do not go together: {error}")))
 }
 
 fn pdp_tls(tls: &ClientTls) -> Result<ClientTlsConfig, SecretsError> {
@@ -166,7 +201,7 @@ fn client_tls(key: &'static str, ca: Option<&Path>) -> Result<Arc<rustls::Client
     Ok(Arc::new(builder.with_no_client_auth()))
 }
 
-fn credential(auth: &UpstreamAuth) -> Result<Credential, SecretsError> {
+pub(crate) fn credential(auth: &UpstreamAuth) -> Result<Credential, SecretsError> {
     match auth {
         UpstreamAuth::KeyPair(path) => key_pair(path),
         UpstreamAuth::PasswordFile(path) => {

@@ -7,21 +7,16 @@ use bytes::Bytes;
 use http::Method;
 use icegate_pep_protocol::{
     LoginReply, LoginRequest, PepCode, Refusal, RequestId, RequestedNames, SealedSession, Secret, Stamp, TokenKind,
-    UpstreamCredential, UpstreamSession, stamp, token::NONCE_BYTES, upstream, upstream_login,
+    UpstreamSession, stamp, token::NONCE_BYTES, upstream,
 };
 use icegate_proto::v1::{Client, OpenSessionRequest, Session as PdpSession, open_session_response};
-use serde::Serialize;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{Ending, Session, UpstreamTokens, context};
 use crate::{
-    ask::pdp::PdpError, config::secrets::Credential, forward::upstream::UpstreamError, listen::Call, proxy::Proxy,
-    record::unix_ms, refuse::Stop,
+    ask::pdp::PdpError, forward::upstream::UpstreamError, listen::Call, proxy::Proxy, record::unix_ms, refuse::Stop,
 };
-
-/// Seconds a key-pair token is valid: one login's worth.
-const JWT_SECONDS: i64 = 60;
 
 /// Serves `POST /session/v1/login-request`.
 pub(crate) async fn login(proxy: &Arc<Proxy>, names: RequestedNames, call: &Call) -> Result<Bytes, Stop> {
@@ -120,21 +115,9 @@ async fn at_upstream(proxy: &Proxy, request: &LoginRequest, opened: &PdpSession)
         agent: principal.and_then(|principal| principal.agent.as_ref()).map(|agent| agent.id.as_str()),
         client_tag: request.query_tag.as_deref(),
     });
-    let secret;
-    let credential = match &proxy.credential {
-        Credential::KeyPair { key, fingerprint } => {
-            secret = jwt(&proxy.account, &proxy.user, key, fingerprint)?;
-            UpstreamCredential::KeyPairJwt { user: &proxy.user, jwt: &secret }
-        }
-        Credential::Password(password) => {
-            secret = Secret::new(password.as_str());
-            UpstreamCredential::Password { user: &proxy.user, password: &secret }
-        }
-    };
-    let mut names = request.names.clone();
-    names.role = names.role.or_else(|| proxy.default_role.clone());
-    names.warehouse = names.warehouse.or_else(|| proxy.default_warehouse.clone());
-    let body = upstream_login(request, &proxy.account, &credential, &tag);
+    let groups = principal.map_or(&[][..], |principal| &principal.groups);
+    let names = proxy.account.names(&request.names, groups)?;
+    let body = proxy.account.login(request, &tag)?;
     let path = upstream::login_path(&names, &fresh_request_id()?);
     let reply = proxy
         .upstream
@@ -159,38 +142,6 @@ fn unreachable(error: UpstreamError) -> Stop {
         PepCode::UpstreamUnreachable,
         "Snowflake cannot be reached, so this session cannot be opened. Try again in a moment.",
     )
-}
-
-#[derive(Serialize)]
-struct Claims<'a> {
-    iss: String,
-    sub: &'a str,
-    iat: i64,
-    exp: i64,
-}
-
-/// Snowflake docs, "Key-pair authentication", read 2026-11: `<ACCOUNT>.<USER>.SHA256:<fingerprint>`, upper case, the
-/// account without its region.
-pub(crate) fn jwt(
-    account: &str,
-    user: &str,
-    key: &jsonwebtoken::EncodingKey,
-    fingerprint: &str,
-) -> Result<Secret, Stop> {
-    let account = account.to_ascii_uppercase();
-    let account = account.split('.').next().unwrap_or_default();
-    let subject = format!("{account}.{}", user.to_ascii_uppercase());
-    let now = unix_ms() / 1000;
-    let claims = Claims { iss: format!("{subject}.{fingerprint}"), sub: &subject, iat: now, exp: now + JWT_SECONDS };
-    jsonwebtoken::encode(&jsonwebtoken::Header::new(jsonwebtoken::Algorithm::RS256), &claims, key)
-        .map(Secret::new)
-        .map_err(|error| {
-            warn!(%error, "key-pair token not made");
-            Stop::new(
-                PepCode::UpstreamLogin,
-                "icegate cannot sign its own login at Snowflake. Tell whoever runs icegate.",
-            )
-        })
 }
 
 fn sealed(
@@ -307,27 +258,4 @@ fn seal(proxy: &Proxy, sealed: &SealedSession) -> Result<Secret, Stop> {
 pub(crate) fn fresh_request_id() -> Result<RequestId, Stop> {
     RequestId::parse(&Uuid::new_v4().to_string())
         .ok_or_else(|| Stop::new(PepCode::RequestMalformed, "No request id could be made."))
-}
-
-#[cfg(test)]
-mod tests {
-    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-    use serde_json::Value;
-
-    use super::*;
-    use crate::config::secrets::key_pair;
-
-    #[test]
-    fn the_key_pair_token_says_what_snowflake_wants() {
-        let path = std::path::Path::new("tests/fixtures/service-user.p8");
-        let Credential::KeyPair { key, fingerprint } = key_pair(path).unwrap() else { panic!("a key") };
-        let token = jwt("myorg-acct.eu-central-1", "svc", &key, &fingerprint).unwrap();
-        let parts: Vec<&str> = token.expose().split('.').collect();
-        let part =
-            |index: usize| -> Value { serde_json::from_slice(&URL_SAFE_NO_PAD.decode(parts[index]).unwrap()).unwrap() };
-        assert_eq!(part(0)["alg"], "RS256");
-        assert_eq!(part(1)["sub"], "MYORG-ACCT.SVC");
-        assert_eq!(part(1)["iss"], format!("MYORG-ACCT.SVC.{fingerprint}"));
-        assert_eq!(part(1)["exp"].as_i64().unwrap() - part(1)["iat"].as_i64().unwrap(), JWT_SECONDS);
-    }
 }

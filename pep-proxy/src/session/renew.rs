@@ -61,7 +61,7 @@ fn login_again(stop: Stop) -> Stop {
 
 /// Renews the session at Snowflake too, where there is a master token to do it with.
 async fn at_upstream(proxy: &Proxy, session: &Session) -> Result<(), Stop> {
-    match upstream_token(proxy, session).await {
+    match upstream_token(proxy, session, None).await {
         // The driver's master token had nothing to renew with either: renewing again would go on for ever.
         Renewal::NoMaster if session.has_lost_upstream() => gone(proxy, session),
         Renewal::Done | Renewal::NoMaster | Renewal::Unanswered => Ok(()),
@@ -86,7 +86,13 @@ pub(crate) enum Renewal {
     Unanswered,
 }
 
-pub(crate) async fn upstream_token(proxy: &Proxy, session: &Session) -> Renewal {
+/// Asks for one. `spent` is the token that was refused: when another call has replaced it meanwhile there is nothing left to
+/// do, so that many calls that are refused at one time renew once.
+pub(crate) async fn upstream_token(proxy: &Proxy, session: &Session, spent: Option<&Secret>) -> Renewal {
+    let _turn = session.renewing.lock().await;
+    if spent.is_some_and(|spent| spent.expose() != session.upstream().session.expose()) {
+        return Renewal::Done;
+    }
     let UpstreamTokens { session: old, master } = session.upstream();
     let Some(master) = master else {
         return Renewal::NoMaster;

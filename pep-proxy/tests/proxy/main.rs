@@ -12,6 +12,7 @@
 )]
 
 mod api;
+mod care;
 mod faults;
 mod pdp;
 mod stage;

@@ -52,6 +52,8 @@ pub struct Script {
     pub deny_all: bool,
     /// Who every token is from now on.
     pub principal: String,
+    /// Its groups.
+    pub groups: Vec<String>,
 }
 
 #[derive(Clone)]
@@ -75,6 +77,7 @@ impl FakePdp {
             impatient: false,
             deny_all: false,
             principal: ANALYST.into(),
+            groups: Vec::new(),
         };
         Self { told: Arc::default(), script: Arc::new(Mutex::new(script)), events: broadcast::channel(16).0 }
     }
@@ -239,6 +242,7 @@ fn session(id: &str, script: &Script) -> Session {
         session_id: id.into(),
         principal: Some(Principal {
             id: script.principal.clone(),
+            groups: script.groups.clone(),
             agent: Some(Agent { id: "claude-code".into(), assurance: Assurance::Attested.into() }),
             ..Default::default()
         }),

@@ -25,7 +25,7 @@ pub struct Stage {
     pub pep: Running,
     pub driver: Driver,
     config: String,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Stage {
@@ -34,6 +34,20 @@ impl Stage {
     }
 
     pub async fn with(grace: &str, more: &str) -> Self {
+        Self::whole(grace, "", more).await
+    }
+
+    /// With more lines in the table of the warehouse.
+    pub async fn with_upstream(upstream: &str) -> Self {
+        Self::whole("0s", upstream, "").await
+    }
+
+    /// Where the files of the configuration are.
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
+    async fn whole(grace: &str, more_upstream: &str, more: &str) -> Self {
         let pdp = FakePdp::new();
         let (pdp_addr, pdp_server) = pdp.serve("127.0.0.1:0".parse().unwrap()).await;
         let (upstream, upstream_addr) = FakeUpstream::serve().await;
@@ -54,6 +68,8 @@ account = "acct"
 user = "svc"
 auth = "password"
 password_file = "{at}/pw"
+reread = "50ms"
+{more_upstream}
 [pdp]
 url = "http://{pdp_addr}"
 danger_plaintext = true
@@ -74,7 +90,7 @@ addr = "127.0.0.1:0"
         let pep = icegate_pep::start(Config::parse(&config, "pep.toml").unwrap()).await.unwrap();
         let driver = Driver::new(pep.addr());
         eventually("watch heard", || async { driver.ready(pep.metrics_addr().unwrap()).await }).await;
-        Self { pdp, pdp_addr, pdp_server, upstream, pep, driver, config, _dir: dir }
+        Self { pdp, pdp_addr, pdp_server, upstream, pep, driver, config, dir }
     }
 
     /// Another process with the same token keys; the first one's journal may still be locked, so with a journal of its own.

@@ -45,6 +45,7 @@ account = "acct"
 user = "svc"
 auth = "password"
 password_file = "{at}/pw"
+reread = "50ms"
 [pdp]
 url = "https://localhost:{port}"
 tls = {{ ca = "{at}/cert.pem", cert = "{at}/{client}.pem", key = "{at}/{key}.pem" }}
@@ -69,15 +70,32 @@ path = "{at}/{journal}"
     let reply = over_tls(unknown.addr(), &cert, login).await;
     assert!(reply.contains("[PDP-UNREACHABLE]"), "{reply}");
     assert_eq!(pdp.told.lock().unwrap().opened.len(), opened);
+
+    // A new certificate is shown to whoever connects after it. Half of a pair is not one: the old one stays.
+    let fresh = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    std::fs::write(dir.path().join("cert.pem"), fresh.cert.pem()).unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert!(over_tls(known.addr(), &cert, login).await.contains("\"success\":true"));
+    std::fs::write(dir.path().join("key.pem"), fresh.signing_key.serialize_pem()).unwrap();
+    eventually("the new one", || async { connect(known.addr(), &fresh.cert.pem()).await.is_ok() }).await;
+    assert!(over_tls(known.addr(), &fresh.cert.pem(), login).await.contains("\"success\":true"));
+    assert!(connect(known.addr(), &cert).await.is_err(), "the old one is no longer shown");
 }
 
-async fn over_tls(addr: std::net::SocketAddr, ca: &str, request: &str) -> String {
+async fn connect(
+    addr: std::net::SocketAddr,
+    ca: &str,
+) -> std::io::Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap()).unwrap();
     let client = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     let stream = tokio::net::TcpStream::connect(addr).await.unwrap();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
-    let mut stream = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
+    connector.connect(ServerName::try_from("localhost").unwrap(), stream).await
+}
+
+async fn over_tls(addr: std::net::SocketAddr, ca: &str, request: &str) -> String {
+    let mut stream = connect(addr, ca).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut reply = Vec::new();
     // A peer that closes without a goodbye has still said all there is.

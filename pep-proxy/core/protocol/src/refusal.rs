@@ -37,6 +37,8 @@ pub enum PepCode {
     UpstreamUnreachable,
     /// Snowflake refused icegate's own login.
     UpstreamLogin,
+    /// None of the principal's groups has a role at Snowflake.
+    RoleNone,
     /// Snowflake's reply broke the terms of the decision.
     ReplyWithheld,
     /// Nobody approved while the driver waited.
@@ -51,7 +53,7 @@ pub enum PepCode {
 
 impl PepCode {
     /// Every code.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::PdpUnreachable,
         Self::AuditUnavailable,
         Self::RequestMalformed,
@@ -59,6 +61,7 @@ impl PepCode {
         Self::RouteUnknown,
         Self::UpstreamUnreachable,
         Self::UpstreamLogin,
+        Self::RoleNone,
         Self::ReplyWithheld,
         Self::HoldExpired,
         Self::HoldCancelled,
@@ -76,6 +79,7 @@ impl PepCode {
             Self::RouteUnknown => "ROUTE-UNKNOWN",
             Self::UpstreamUnreachable => "UPSTREAM-UNREACHABLE",
             Self::UpstreamLogin => "UPSTREAM-LOGIN",
+            Self::RoleNone => "ROLE-NONE",
             Self::ReplyWithheld => "REPLY-WITHHELD",
             Self::HoldExpired => "HOLD-EXPIRED",
             Self::HoldCancelled => "HOLD-CANCELLED",

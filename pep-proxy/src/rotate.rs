@@ -1,0 +1,145 @@
+//! Credentials that change while the proxy runs: their files are looked at every so often, and at once on SIGHUP. What is
+//! new counts for logins and connections that begin after it; sessions keep what they have. What cannot be used is told
+//! of and leaves what was in force.
+
+use std::{fmt, fs, path::PathBuf, sync::Arc, time::Duration};
+
+use sha2::{Digest as _, Sha256};
+use tracing::{error, info};
+
+use crate::{
+    config::{
+        Config, UpstreamAuth,
+        secrets::{SecretsError, ServedTls},
+    },
+    metrics::REREADS,
+    proxy::Proxy,
+    said,
+};
+
+type Reread = Box<dyn Fn() -> Result<(), SecretsError> + Send>;
+
+/// Files that are one thing together.
+pub(crate) struct Watched {
+    what: &'static str,
+    files: Vec<PathBuf>,
+    /// Of what was read last, whether it could be used or not.
+    seen: Option<[u8; 32]>,
+    reread: Reread,
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched").field("what", &self.what).field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+/// Everything of this proxy that can change. A password from the environment cannot.
+pub(crate) fn watched(config: &Config, proxy: &Arc<Proxy>, tls: Option<&ServedTls>) -> Vec<Watched> {
+    let mut all = Vec::new();
+    match &config.upstream.auth {
+        UpstreamAuth::KeyPair(file) | UpstreamAuth::PasswordFile(file) => {
+            let proxy = Arc::clone(proxy);
+            all.push(Watched::new("credential", vec![file.clone()], Box::new(move || proxy.account.reread())));
+        }
+        UpstreamAuth::PasswordEnv(_) => {}
+    }
+    if let (Some(files), Some(tls)) = (&config.listen.tls, tls.cloned()) {
+        let files = vec![files.cert.clone(), files.key.clone()];
+        all.push(Watched::new("certificate", files, Box::new(move || tls.reread())));
+    }
+    all
+}
+
+/// Looks at them for as long as it is polled. Never returns.
+pub(crate) async fn keep(mut all: Vec<Watched>, every: Duration) {
+    let mut tick = tokio::time::interval(every);
+    let mut told = Told::new();
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = told.to_reread() => info!("told to read credentials and certificates again"),
+        }
+        for watched in &mut all {
+            watched.look();
+        }
+    }
+}
+
+impl Watched {
+    fn new(what: &'static str, files: Vec<PathBuf>, reread: Reread) -> Self {
+        Self { what, files, seen: None, reread }
+    }
+
+    /// Reads what has changed. By content: a file may be replaced by a link, or written anew with its old time.
+    fn look(&mut self) {
+        let now = self.digest();
+        let before = self.seen.replace(now);
+        if before == Some(now) {
+            return;
+        }
+        let result = match (self.reread)() {
+            // The first look is at what the start has read.
+            Ok(()) if before.is_none() => return,
+            Ok(()) => {
+                info!(what = self.what, "new one in force");
+                "taken"
+            }
+            Err(error) => {
+                error!(what = self.what, error = said(&error), "new one not usable; the one before stays in force");
+                "refused"
+            }
+        };
+        metrics::counter!(REREADS, "what" => self.what, "result" => result).increment(1);
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        for file in &self.files {
+            match fs::read(file).map(zeroize::Zeroizing::new) {
+                Ok(bytes) => {
+                    hash.update((bytes.len() as u64).to_le_bytes());
+                    hash.update(&*bytes);
+                }
+                Err(_) => hash.update(u64::MAX.to_le_bytes()),
+            }
+        }
+        hash.finalize().into()
+    }
+}
+
+/// SIGHUP, where there is such a thing.
+#[derive(Debug)]
+struct Told {
+    #[cfg(unix)]
+    hangups: Option<tokio::signal::unix::Signal>,
+}
+
+#[cfg(unix)]
+impl Told {
+    fn new() -> Self {
+        Self { hangups: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok() }
+    }
+
+    async fn to_reread(&mut self) {
+        let heard = match &mut self.hangups {
+            Some(hangups) => hangups.recv().await,
+            None => None,
+        };
+        if heard.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl Told {
+    fn new() -> Self {
+        Self {}
+    }
+
+    #[expect(clippy::unused_self, reason = "there is nothing to hear")]
+    async fn to_reread(&mut self) {
+        std::future::pending::<()>().await;
+    }
+}
