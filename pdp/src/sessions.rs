@@ -41,6 +41,11 @@ impl v1::session_service_server::SessionService for Sessions {
         let request = request.into_inner();
         named("pep_id", &request.pep_id)?;
         let client = client(request.client.unwrap_or_default())?;
+        if request.connection.len() > CLIENT_TEXT_BYTES_MAX {
+            return Err(Status::invalid_argument(format!(
+                "`connection` is longer than {CLIENT_TEXT_BYTES_MAX} bytes."
+            )));
+        }
         if request.login_name.len() > CLIENT_TEXT_BYTES_MAX {
             return Err(Status::invalid_argument(format!(
                 "`login_name` is longer than {CLIENT_TEXT_BYTES_MAX} bytes."
@@ -50,6 +55,7 @@ impl v1::session_service_server::SessionService for Sessions {
             instance: instance.or_else(|| self.0.instance_of(&request.pep_id)).unwrap_or_default(),
             pep_id: request.pep_id,
             claimed: request.login_name,
+            connection: request.connection,
             context: folded(convert::context_in(request.context)),
             client,
         };
@@ -150,6 +156,7 @@ struct Login {
     pep_id: String,
     instance: String,
     claimed: String,
+    connection: String,
     context: SessionContext,
     client: Client,
 }
@@ -195,7 +202,13 @@ impl Pdp {
             );
             return Some(Reason::new(Code::IdentityMismatch, sentence));
         }
-        let verdict = self.bundle().may_use(principal, &login.context, &used(&login.context));
+        let bundle = self.bundle();
+        // INVARIANT: no login at one warehouse is decided with the policies of another.
+        if !login.connection.is_empty() && login.connection != bundle.settings().connection {
+            let sentence = "The policies of this decision service are for another connection, so nothing is decided about this one. Tell whoever runs icegate.";
+            return Some(Reason::new(Code::ConnectionMismatch, sentence));
+        }
+        let verdict = bundle.may_use(principal, &login.context, &used(&login.context));
         match verdict.outcome {
             Outcome::Allow => None,
             Outcome::Deny | Outcome::NeedsApproval | Outcome::Mask => {

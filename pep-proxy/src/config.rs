@@ -5,6 +5,7 @@
 
 pub mod secrets;
 
+mod connections;
 mod raw;
 
 use std::{
@@ -25,10 +26,8 @@ pub struct Config {
     pub pep_id: String,
     /// Where drivers connect.
     pub listen: Listen,
-    /// The warehouse.
-    pub upstream: Upstream,
-    /// The decision point.
-    pub pdp: Pdp,
+    /// The warehouses behind this proxy: one without a name, or several with one each.
+    pub connections: Vec<Connection>,
     /// Where records wait while the PDP is away.
     pub journal: Journal,
     /// The sealed tokens handed to drivers.
@@ -41,6 +40,21 @@ pub struct Config {
     pub limits: Limits,
     /// Where metrics and health are served; `None` is nowhere.
     pub metrics: Option<SocketAddr>,
+}
+
+/// One warehouse, and who decides about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    /// What the PDP's policies call it; empty where there is only one.
+    pub name: String,
+    /// Host names that mean it, without port.
+    pub hosts: Vec<String>,
+    /// Account names in logins that mean it.
+    pub accounts: Vec<String>,
+    /// The warehouse.
+    pub upstream: Upstream,
+    /// The decision point.
+    pub pdp: Pdp,
     /// The session that answers the PDP's questions about the warehouse's objects; `None` answers none.
     pub catalog: Option<Catalog>,
 }

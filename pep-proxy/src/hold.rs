@@ -13,7 +13,6 @@ use tracing::{debug, info};
 
 use crate::{
     ask::{Waiting, pdp::PdpError},
-    metrics::HELD,
     proxy::Proxy,
     refuse::Stop,
     session::Session,
@@ -52,13 +51,16 @@ impl Holds {
         all.get(query_id).map(|run| run.session_id.clone())
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     fn enter(&self, run: &Arc<Run>) -> bool {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let of_session = all.values().filter(|held| held.session_id == run.session_id).count();
         let room = all.len() < self.held_max && of_session < self.per_session_max;
         if room {
             all.insert(run.query_id.clone(), Arc::clone(run));
-            tell(all.len());
         }
         room
     }
@@ -66,13 +68,7 @@ impl Holds {
     fn leave(&self, query_id: &QueryId) {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.remove(query_id);
-        tell(all.len());
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a gauge")]
-fn tell(held: usize) {
-    metrics::gauge!(HELD).set(held as f64);
 }
 
 /// A place among the held statements; given back when dropped, which is after the statement has ended.

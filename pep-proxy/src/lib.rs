@@ -28,7 +28,7 @@
 //! );
 //! ```
 //!
-//! In the order a statement flows: [`config`], `listen` (sockets and bytes), `proxy` (which part answers which call),
+//! In the order a statement flows: [`config`], `listen` (sockets and bytes), `front` (which connection), `proxy` (which part answers which call),
 //! `session` (login, renewal, where a session stands), `statement` (one run from request to record), `ask` (the PDP, the
 //! decision cache, the watch), `refuse`, `hold` (waiting for a person), `forward` (Snowflake), `answer` (results by id,
 //! monitoring, aborts), `chunk` (parts of results in storage), `api` (the SQL API), `record` (outcomes and the journal),
@@ -47,6 +47,7 @@ mod catalog;
 mod chunk;
 pub mod config;
 mod forward;
+mod front;
 mod hold;
 mod listen;
 pub mod metrics;
@@ -80,8 +81,12 @@ use crate::{
     api::pool::Pool,
     ask::{cache::Cache, pdp::Pdp},
     chunk::Storage,
-    config::secrets::{Secrets, SecretsError},
+    config::{
+        Connection,
+        secrets::{ConnectionSecrets, Secrets, SecretsError, key_of_connection},
+    },
     forward::{account::Account, upstream::Upstream},
+    front::Front,
     hold::Holds,
     listen::Bounds,
     proxy::Proxy,
@@ -131,7 +136,8 @@ pub enum StartError {
 pub struct Running {
     addr: SocketAddr,
     metrics_addr: Option<SocketAddr>,
-    proxy: Arc<Proxy>,
+    proxies: Vec<Arc<Proxy>>,
+    stopping: watch::Sender<bool>,
     drain: Duration,
     server: JoinHandle<()>,
     background: Vec<JoinHandle<()>>,
@@ -150,43 +156,61 @@ async fn serve(config: Config, secrets: Secrets) -> Result<Running, StartError> 
     // A library of ours may ask rustls for "the" provider: let there be one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let _ = metrics::handle();
-    let journal = Journal::open(&config.journal.path, config.journal.bytes_max)
-        .map_err(|source| StartError::Journal { path: config.journal.path.display().to_string(), source })?;
-    let server_tls = secrets.server_tls.clone();
-    let proxy = Arc::new(proxy(&config, secrets, journal)?);
-    let kept = rotate::watched(&config, &proxy, server_tls.as_ref());
+    let Secrets { server_tls, connections, .. } = &secrets;
+    let proxies = config.connections.iter().zip(connections);
+    let proxies = proxies.map(|(connection, own)| Ok(Arc::new(proxy(&config, connection, &secrets, own)?)));
+    let proxies: Vec<Arc<Proxy>> = proxies.collect::<Result<_, StartError>>()?;
     let addr = config.listen.addr;
     let bound = |key, addr| move |source| StartError::Bind { key, addr, source };
     let listener = TcpListener::bind(addr).await.map_err(bound("listen.addr", addr))?;
     let addr = listener.local_addr().map_err(bound("listen.addr", addr))?;
-    let mut background = vec![
-        tokio::spawn(ask::watch::keep(Arc::clone(&proxy))),
-        tokio::spawn(proxy.recorder.clone().deliver()),
-        tokio::spawn(sweep(Arc::clone(&proxy))),
-        tokio::spawn(rotate::keep(kept, config.upstream.reread)),
-    ];
-    if let Some(config) = config.catalog.clone() {
-        background.push(tokio::spawn(catalog::keep(Arc::clone(&proxy), config)));
-    }
+    let mut background: Vec<_> =
+        config.connections.iter().zip(&proxies).flat_map(|(connection, proxy)| tasks(connection, proxy)).collect();
+    let credentials = config.connections.iter().zip(&proxies);
+    let credentials = credentials.filter_map(|(connection, proxy)| rotate::credential(&connection.upstream, proxy));
+    let watched = credentials.chain(rotate::certificate(&config.listen, server_tls.as_ref())).collect();
+    let every = config.connections.iter().map(|connection| connection.upstream.reread).min().unwrap_or(SWEEP);
+    background.push(tokio::spawn(rotate::keep(watched, every)));
     let metrics_addr = match config.metrics {
         None => None,
         Some(addr) => {
-            let watched = Arc::clone(&proxy);
-            let ready: metrics::Ready = Arc::new(move || watched.pdp.ready());
-            let (addr, task) = metrics::serve(addr, ready).await.map_err(bound("metrics.addr", addr))?;
+            let proxies = proxies.clone();
+            let look: metrics::Look = Arc::new(move || now(&proxies));
+            let (addr, task) = metrics::serve(addr, look).await.map_err(bound("metrics.addr", addr))?;
             background.push(task);
             Some(addr)
         }
     };
-    let server = tokio::spawn(listen::serve(
-        listener,
-        server_tls.map(|tls| tls.config),
-        Arc::clone(&proxy),
-        Bounds::new(&config.limits),
-        proxy.stopping.subscribe(),
-    ));
-    info!(%addr, pep_id = proxy.pep_id, "serving");
-    Ok(Running { addr, metrics_addr, proxy, drain: config.listen.drain, server, background })
+    let stopping = watch::Sender::new(false);
+    let front = Arc::new(Front::new(config.connections.iter().cloned().zip(proxies.clone())));
+    let tls = server_tls.as_ref().map(|tls| Arc::clone(&tls.config));
+    let bounds = Bounds::new(&config.limits);
+    let server = tokio::spawn(listen::serve(listener, tls, front, bounds, stopping.subscribe()));
+    info!(%addr, pep_id = config.pep_id, connections = proxies.len(), "serving");
+    Ok(Running { addr, metrics_addr, proxies, stopping, drain: config.listen.drain, server, background })
+}
+
+/// What a connection does by itself.
+fn tasks(connection: &Connection, proxy: &Arc<Proxy>) -> Vec<JoinHandle<()>> {
+    let mut tasks = vec![
+        tokio::spawn(ask::watch::keep(Arc::clone(proxy))),
+        tokio::spawn(proxy.recorder.clone().deliver()),
+        tokio::spawn(sweep(Arc::clone(proxy))),
+    ];
+    if let Some(config) = connection.catalog.clone() {
+        tasks.push(tokio::spawn(catalog::keep(Arc::clone(proxy), config)));
+    }
+    tasks
+}
+
+fn now(proxies: &[Arc<Proxy>]) -> metrics::Now {
+    let sum = |count: fn(&Proxy) -> usize| proxies.iter().map(|proxy| count(proxy)).sum();
+    metrics::Now {
+        sessions: sum(|proxy| proxy.sessions.count()),
+        held: sum(|proxy| proxy.holds.count()),
+        journal_entries: sum(|proxy| proxy.recorder.waiting()),
+        ready: proxies.iter().all(|proxy| proxy.pdp.ready()),
+    }
 }
 
 fn beside(path: &Path, end: &str) -> PathBuf {
@@ -195,22 +219,35 @@ fn beside(path: &Path, end: &str) -> PathBuf {
     name.into()
 }
 
-fn proxy(config: &Config, secrets: Secrets, journal: Journal) -> Result<Proxy, StartError> {
-    let Config { limits, tokens, upstream, .. } = config;
+fn proxy(
+    config: &Config,
+    connection: &Connection,
+    secrets: &Secrets,
+    own: &ConnectionSecrets,
+) -> Result<Proxy, StartError> {
+    let Config { limits, tokens, .. } = config;
+    let Connection { name, upstream, .. } = connection;
+    // Each has records and a decision point of its own, so each has a journal of its own.
+    let journal_path = match name.as_str() {
+        "" => config.journal.path.clone(),
+        name => beside(&config.journal.path, &format!(".{name}")),
+    };
+    let unopened = |source| StartError::Journal { path: journal_path.display().to_string(), source };
+    let journal = Journal::open(&journal_path, config.journal.bytes_max).map_err(unopened)?;
     if config.results.chunks == config::Delivering::Direct {
         info!("parts of large results go from storage to drivers directly, past this proxy");
     }
     if secrets.token_keys_passing {
         warn!("`tokens.keys_file` is not set: a restart of this proxy ends all sessions");
     }
-    let queries = Queries::open(&beside(&config.journal.path, ".queries"), limits.queries_max)
-        .map_err(|source| StartError::Journal { path: config.journal.path.display().to_string(), source })?;
-    let pdp = Pdp::new(&config.pdp, secrets.pdp_tls, &config.pep_id).map_err(StartError::Pdp)?;
-    let keys = secrets.token_keys.iter().map(|key| SealKey::new(**key)).collect();
+    let queries = Queries::open(&beside(&journal_path, ".queries"), limits.queries_max).map_err(unopened)?;
+    let pdp = Pdp::new(&connection.pdp, own.pdp_tls.clone(), &config.pep_id).map_err(StartError::Pdp)?;
+    let keys = secrets.token_keys.iter().map(|key| SealKey::new(*key_of_connection(key, name))).collect();
     let sealer =
         Sealer::new(keys).ok_or(SecretsError::Unusable { key: "tokens.keys_file", message: "no key".to_owned() })?;
     Ok(Proxy {
         pep_id: config.pep_id.clone(),
+        connection: name.clone(),
         body_bytes_max: limits.body_bytes_max,
         limits: Limits {
             body_wire_bytes_max: limits.body_bytes_max,
@@ -225,9 +262,9 @@ fn proxy(config: &Config, secrets: Secrets, journal: Journal) -> Result<Proxy, S
         sealer,
         session_ttl: tokens.session_ttl,
         master_ttl: tokens.master_ttl,
-        upstream: Upstream::new(upstream, &secrets.upstream_tls, limits.reply_bytes_max),
+        upstream: Upstream::new(upstream, &own.upstream_tls, limits.reply_bytes_max),
         storage: Storage::new(&config.results, &secrets.storage_tls),
-        account: Account::new(upstream, secrets.credential),
+        account: Account::new(upstream, own.credential.clone()),
         hold: config.hold.clone(),
         holds: Holds::new(limits.held_max, limits.held_per_session_max),
         kept: Kept::new(limits.kept_bytes_max),
@@ -263,20 +300,26 @@ impl Running {
 
     /// Records the PDP has not got yet.
     pub fn journal_entries(&self) -> usize {
-        self.proxy.recorder.waiting()
+        self.proxies.iter().map(|proxy| proxy.recorder.waiting()).sum()
     }
 
     /// Stops accepting, lets what is on its way end for as long as `listen.drain` says, and stops.
     pub async fn shutdown(self) {
-        self.proxy.stopping.send_replace(true);
+        self.stopping.send_replace(true);
+        for proxy in &self.proxies {
+            proxy.stopping.send_replace(true);
+        }
         let mut server = self.server;
         let drained = tokio::time::timeout(self.drain, async {
             let _ = (&mut server).await;
-            let mut working = self.proxy.working.subscribe();
-            let _ = working.wait_for(|count| *count == 0).await;
+            for proxy in &self.proxies {
+                let mut working = proxy.working.subscribe();
+                let _ = working.wait_for(|count| *count == 0).await;
+            }
         });
         if drained.await.is_err() {
-            warn!(working = *self.proxy.working.borrow(), "stopped with work left");
+            let working: usize = self.proxies.iter().map(|proxy| *proxy.working.borrow()).sum();
+            warn!(working, "stopped with work left");
         }
         server.abort();
         for task in self.background {

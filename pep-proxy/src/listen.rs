@@ -29,7 +29,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use self::stall::Stalling;
-use crate::{chunk::Flow, config, proxy::Proxy};
+use crate::{chunk::Flow, config, front::Front};
 
 /// Longest wait for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,6 +50,8 @@ pub(crate) struct Call {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) peer: SocketAddr,
+    /// The host name of the TLS handshake.
+    pub(crate) sni: Option<Arc<str>>,
     /// Where the client reaches this proxy, as it says itself: scheme and authority. `None` when it does not say.
     pub(crate) base: Option<Arc<str>>,
 }
@@ -167,7 +169,7 @@ impl Drop for Place {
 pub(crate) async fn serve(
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
-    proxy: Arc<Proxy>,
+    front: Arc<Front>,
     bounds: Bounds,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -184,13 +186,14 @@ pub(crate) async fn serve(
             debug!(%peer, "too many connections from one address");
             continue;
         };
-        let (proxy, acceptor, watcher) = (Arc::clone(&proxy), acceptor.clone(), graceful.watcher());
+        let (front, acceptor, watcher) = (Arc::clone(&front), acceptor.clone(), graceful.watcher());
         tokio::spawn(async move {
             match acceptor {
-                None => connection(stream, proxy, Peer { addr: peer, scheme: "http" }, place, watcher).await,
+                None => connection(stream, front, Peer { addr: peer, sni: None, scheme: "http" }, place, watcher).await,
                 Some(acceptor) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
                     Ok(Ok(stream)) => {
-                        connection(stream, proxy, Peer { addr: peer, scheme: "https" }, place, watcher).await;
+                        let sni = stream.get_ref().1.server_name().map(Arc::from);
+                        connection(stream, front, Peer { addr: peer, sni, scheme: "https" }, place, watcher).await;
                     }
                     Ok(Err(error)) => debug!(%peer, %error, "tls handshake failed"),
                     Err(_elapsed) => debug!(%peer, "tls handshake too slow"),
@@ -222,7 +225,7 @@ async fn accept(
 }
 
 /// Serves one connection. One that breaks is the client's affair; what it asked for goes on by itself.
-async fn connection<I>(io: I, proxy: Arc<Proxy>, peer: Peer, place: Place, watcher: Watcher)
+async fn connection<I>(io: I, front: Arc<Front>, peer: Peer, place: Place, watcher: Watcher)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -230,8 +233,8 @@ where
     let (head_timeout, head_bytes_max, write_timeout) =
         (bounds.head_timeout, bounds.head_bytes_max, bounds.write_timeout);
     let service = service_fn(move |request: Request<Incoming>| {
-        let (proxy, bounds) = (Arc::clone(&proxy), Arc::clone(&bounds));
-        async move { Ok::<_, Infallible>(one(request, &proxy, peer, &bounds).await) }
+        let (front, bounds, peer) = (Arc::clone(&front), Arc::clone(&bounds), peer.clone());
+        async move { Ok::<_, Infallible>(one(request, &front, peer, &bounds).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -243,25 +246,27 @@ where
 }
 
 /// The other end of a connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Peer {
     addr: SocketAddr,
+    /// The name it gave in the TLS handshake.
+    sni: Option<Arc<str>>,
     scheme: &'static str,
 }
 
 async fn one(
     request: Request<Incoming>,
-    proxy: &Arc<Proxy>,
+    front: &Arc<Front>,
     peer: Peer,
     bounds: &Bounds,
 ) -> Response<Either<Full<Bytes>, Flow>> {
     let gzip = takes_gzip(request.headers());
-    let body_bytes_max = proxy.body_bytes_max(request.headers());
+    let body_bytes_max = front.body_bytes_max(request.headers());
     let tunnel = request.method() == Method::CONNECT;
     let answer = match read(request, body_bytes_max, peer, bounds).await {
         // The room for its body is given back once it is answered.
-        Ok((call, _room)) => proxy.answer(call).await,
-        Err(unread) => proxy.unread(unread),
+        Ok((call, _room)) => front.answer(call).await,
+        Err(unread) => front.unread(unread),
     };
     // 200 would say that there is one.
     let status = if tunnel { StatusCode::METHOD_NOT_ALLOWED } else { answer.status };
@@ -294,6 +299,7 @@ async fn read(
         headers: head.headers,
         body: body.to_bytes(),
         peer: peer.addr,
+        sni: peer.sni,
         base,
     };
     Ok((call, room))

@@ -51,7 +51,7 @@ pub const JOURNAL_ENTRIES: &str = "icegate_pep_journal_entries";
 pub const REPLIES_WITHHELD: &str = "icegate_pep_replies_withheld_total";
 /// Outcomes recorded, by `status`.
 pub const OUTCOMES: &str = "icegate_pep_outcomes_total";
-/// 1 while the watch stream of the PDP is heard.
+/// 1 while every PDP is heard.
 pub const WATCH_CONNECTED: &str = "icegate_pep_pdp_watch_connected";
 /// Questions of the PDP about the warehouse's objects, by `result` (`answered`, `failed`).
 pub const CATALOG_QUERIES: &str = "icegate_pep_catalog_queries_total";
@@ -99,24 +99,36 @@ fn describe() {
     describe_gauge!(JOURNAL_ENTRIES, "records the PDP has not got yet");
     describe_counter!(REPLIES_WITHHELD, "replies kept from the client by reason");
     describe_counter!(OUTCOMES, "outcomes of statements by status");
-    describe_gauge!(WATCH_CONNECTED, "1 while the PDP's watch stream is heard");
+    describe_gauge!(WATCH_CONNECTED, "1 while every PDP is heard");
     describe_counter!(CATALOG_QUERIES, "questions of the PDP about the warehouse's objects");
     describe_gauge!(BUILD_INFO, "1, with the version of the program");
     metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-    metrics::gauge!(HELD).set(0.0);
-    metrics::gauge!(SESSIONS).set(0.0);
-    metrics::gauge!(JOURNAL_ENTRIES).set(0.0);
-    metrics::gauge!(WATCH_CONNECTED).set(0.0);
 }
 
-/// Says whether statements can be served now.
-pub(crate) type Ready = Arc<dyn Fn() -> bool + Send + Sync>;
+/// What stands now, of all connections together: looked at when somebody asks.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Now {
+    pub(crate) sessions: usize,
+    pub(crate) held: usize,
+    pub(crate) journal_entries: usize,
+    /// Every PDP is heard, so that statements can be served.
+    pub(crate) ready: bool,
+}
+
+pub(crate) type Look = Arc<dyn Fn() -> Now + Send + Sync>;
+
+impl Now {
+    #[expect(clippy::cast_precision_loss, reason = "gauges")]
+    fn tell(self) {
+        metrics::gauge!(SESSIONS).set(self.sessions as f64);
+        metrics::gauge!(HELD).set(self.held as f64);
+        metrics::gauge!(JOURNAL_ENTRIES).set(self.journal_entries as f64);
+        metrics::gauge!(WATCH_CONNECTED).set(if self.ready { 1.0 } else { 0.0 });
+    }
+}
 
 /// Serves `/metrics`, `/healthz` and `/readyz` until the task is dropped.
-pub(crate) async fn serve(
-    addr: SocketAddr,
-    ready: Ready,
-) -> std::io::Result<(SocketAddr, tokio::task::JoinHandle<()>)> {
+pub(crate) async fn serve(addr: SocketAddr, look: Look) -> std::io::Result<(SocketAddr, tokio::task::JoinHandle<()>)> {
     let listener = TcpListener::bind(addr).await?;
     let addr = listener.local_addr()?;
     let task = tokio::spawn(async move {
@@ -133,10 +145,10 @@ pub(crate) async fn serve(
                     };
                     // More than any monitoring needs: whoever comes then tries again.
                     let Ok(place) = Arc::clone(&room).try_acquire_owned() else { continue };
-                    let ready = Arc::clone(&ready);
+                    let look = Arc::clone(&look);
                     tokio::spawn(async move {
                         let _place = place;
-                        let service = service_fn(|request| { let answer = answer(&request, &ready); async { Ok::<_, Infallible>(answer) } });
+                        let service = service_fn(|request| { let answer = answer(&request, &look); async { Ok::<_, Infallible>(answer) } });
                         // A scraper that goes away is its own affair.
                         let _ = hyper::server::conn::http1::Builder::new()
                             .timer(TokioTimer::new())
@@ -151,11 +163,14 @@ pub(crate) async fn serve(
     Ok((addr, task))
 }
 
-fn answer(request: &http::Request<hyper::body::Incoming>, ready: &Ready) -> Response<Full<Bytes>> {
+fn answer(request: &http::Request<hyper::body::Incoming>, look: &Look) -> Response<Full<Bytes>> {
     let (status, text) = match request.uri().path() {
-        "/metrics" => (StatusCode::OK, handle().map(PrometheusHandle::render).unwrap_or_default()),
+        "/metrics" => {
+            look().tell();
+            (StatusCode::OK, handle().map(PrometheusHandle::render).unwrap_or_default())
+        }
         "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
-        "/readyz" if ready() => (StatusCode::OK, "ready\n".to_owned()),
+        "/readyz" if look().ready => (StatusCode::OK, "ready\n".to_owned()),
         "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, "the PDP is not heard\n".to_owned()),
         _ => (StatusCode::NOT_FOUND, "not found\n".to_owned()),
     };

@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
 use icegate_pep_protocol::{
-    Limits, PepCode, Reply, Route, RouteError, SealedSession, Sealer, TokenError, TokenKind, answer as own,
-    decode_body, parse_authorization,
+    Limits, PepCode, Reply, Route, RouteError, SealedChunk, SealedSession, Sealer, TokenError, TokenKind,
+    answer as own, decode_body, parse_authorization,
     reply::SessionLoss,
     upstream::{self as paths},
 };
@@ -51,6 +51,8 @@ const CLOSE_RETRIES: [Duration; 4] =
 /// Everything one proxy works with.
 pub(crate) struct Proxy {
     pub(crate) pep_id: String,
+    /// Name of the connection; empty where there is only one and it has none.
+    pub(crate) connection: String,
     pub(crate) body_bytes_max: usize,
     pub(crate) limits: Limits,
     pub(crate) pdp: Pdp,
@@ -86,7 +88,7 @@ impl Call {
     }
 }
 
-fn token(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn token(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(parse_authorization)
 }
 
@@ -125,20 +127,18 @@ impl Proxy {
         if known { self.body_bytes_max } else { self.body_bytes_max.min(STRANGER_BODY_BYTES_MAX) }
     }
 
-    /// Answers a call whose bytes did not come whole.
-    #[expect(clippy::unused_self, reason = "it is the proxy that answers")]
-    pub(crate) fn unread(&self, unread: Unread) -> Answer {
-        let stop = match unread {
-            Unread::TooLarge => Stop::new(
-                PepCode::RequestLimit,
-                "The request is larger than icegate takes. Send fewer rows or a shorter statement at a time.",
-            ),
-            Unread::Busy => {
-                Stop::new(PepCode::RequestLimit, "icegate has no room for this request now. Try again in a moment.")
-            }
-            Unread::Cut => Stop::new(PepCode::RequestMalformed, "The request did not come whole. Send it again."),
-        };
-        counted("unread", Err(stop))
+    /// Whether a token was sealed here, whatever its kind and its end.
+    pub(crate) fn sealed(&self, token: &str) -> bool {
+        let mut kinds = [TokenKind::Session, TokenKind::Master].into_iter();
+        kinds.any(|kind| self.sealer.open_ignoring_expiry(token, kind).is_ok())
+    }
+
+    /// Whether the address of a part was sealed here.
+    pub(crate) fn sealed_part(&self, address: &str) -> bool {
+        !matches!(
+            SealedChunk::open(&self.sealer, address, unix_ms()),
+            Err(TokenError::Malformed | TokenError::UnknownKey | TokenError::Forged)
+        )
     }
 
     async fn serve(self: &Arc<Self>, route: Route, call: &Call) -> Result<Told, Stop> {
@@ -408,7 +408,22 @@ impl Drop for Working {
     }
 }
 
-fn counted(route: &'static str, answered: Result<Told, Stop>) -> Answer {
+/// Answers a call whose bytes did not come whole.
+pub(crate) fn unread(unread: Unread) -> Answer {
+    let stop = match unread {
+        Unread::TooLarge => Stop::new(
+            PepCode::RequestLimit,
+            "The request is larger than icegate takes. Send fewer rows or a shorter statement at a time.",
+        ),
+        Unread::Busy => {
+            Stop::new(PepCode::RequestLimit, "icegate has no room for this request now. Try again in a moment.")
+        }
+        Unread::Cut => Stop::new(PepCode::RequestMalformed, "The request did not come whole. Send it again."),
+    };
+    counted("unread", Err(stop))
+}
+
+pub(crate) fn counted(route: &'static str, answered: Result<Told, Stop>) -> Answer {
     let Told { body, outcome } = answered.unwrap_or_else(|stop| Told { body: stop.body(None), outcome: "refused" });
     metrics::counter!(REQUESTS, "route" => route, "outcome" => outcome).increment(1);
     Answer::json(body)

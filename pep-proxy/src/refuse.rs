@@ -160,20 +160,23 @@ pub(crate) fn unanswered(error: UpstreamError) -> Stop {
 
 /// A label from a closed set: codes of the PDP come over the wire.
 fn closed_set(code: &str) -> &'static str {
-    const PDP: [&str; 18] = [
+    const PDP: [&str; 21] = [
         "POLICY-FORBID",
         "POLICY-NO-PERMIT",
         "POLICY-APPROVAL",
         "POLICY-MASK",
+        "POLICY-ROWS",
         "POLICY-ERROR",
         "SQL-UNKNOWN",
         "SQL-UNRESOLVED",
         "SQL-LIMIT",
         "SQL-STATEMENT-COUNT",
         "MASK-IMPOSSIBLE",
+        "ROWS-IMPOSSIBLE",
         "IDENTITY-INVALID",
         "IDENTITY-EXPIRED",
         "IDENTITY-MISMATCH",
+        "CONNECTION-MISMATCH",
         "SESSION-REVOKED",
         "SESSION-ENDED",
         "APPROVAL-REJECTED",

@@ -9,7 +9,7 @@ use tracing::{error, info};
 
 use crate::{
     config::{
-        Config, UpstreamAuth,
+        Listen, Upstream, UpstreamAuth,
         secrets::{SecretsError, ServedTls},
     },
     metrics::REREADS,
@@ -34,21 +34,22 @@ impl fmt::Debug for Watched {
     }
 }
 
-/// Everything of this proxy that can change. A password from the environment cannot.
-pub(crate) fn watched(config: &Config, proxy: &Arc<Proxy>, tls: Option<&ServedTls>) -> Vec<Watched> {
-    let mut all = Vec::new();
-    match &config.upstream.auth {
+/// The credential of one connection. A password from the environment cannot change.
+pub(crate) fn credential(config: &Upstream, proxy: &Arc<Proxy>) -> Option<Watched> {
+    match &config.auth {
         UpstreamAuth::KeyPair(file) | UpstreamAuth::PasswordFile(file) => {
             let proxy = Arc::clone(proxy);
-            all.push(Watched::new("credential", vec![file.clone()], Box::new(move || proxy.account.reread())));
+            Some(Watched::new("credential", vec![file.clone()], Box::new(move || proxy.account.reread())))
         }
-        UpstreamAuth::PasswordEnv(_) => {}
+        UpstreamAuth::PasswordEnv(_) => None,
     }
-    if let (Some(files), Some(tls)) = (&config.listen.tls, tls.cloned()) {
-        let files = vec![files.cert.clone(), files.key.clone()];
-        all.push(Watched::new("certificate", files, Box::new(move || tls.reread())));
-    }
-    all
+}
+
+/// The certificate of the listener.
+pub(crate) fn certificate(config: &Listen, tls: Option<&ServedTls>) -> Option<Watched> {
+    let (files, tls) = (config.tls.as_ref()?, tls.cloned()?);
+    let files = vec![files.cert.clone(), files.key.clone()];
+    Some(Watched::new("certificate", files, Box::new(move || tls.reread())))
 }
 
 /// Looks at them for as long as it is polled. Never returns.
@@ -58,7 +59,7 @@ pub(crate) async fn keep(mut all: Vec<Watched>, every: Duration) {
     loop {
         tokio::select! {
             _ = tick.tick() => {}
-            () = told.to_reread() => info!("told to read credentials and certificates again"),
+            () = told.hung_up() => info!("told to read credentials and certificates again"),
         }
         for watched in &mut all {
             watched.look();
@@ -121,7 +122,7 @@ impl Told {
         Self { hangups: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok() }
     }
 
-    async fn to_reread(&mut self) {
+    async fn hung_up(&mut self) {
         let heard = match &mut self.hangups {
             Some(hangups) => hangups.recv().await,
             None => None,
@@ -139,7 +140,7 @@ impl Told {
     }
 
     #[expect(clippy::unused_self, reason = "there is nothing to hear")]
-    async fn to_reread(&mut self) {
+    async fn hung_up(&mut self) {
         std::future::pending::<()>().await;
     }
 }

@@ -21,7 +21,6 @@ use tokio::sync::watch;
 use tracing::debug;
 
 use crate::{
-    metrics::SESSIONS,
     record::unix_ms,
     statement::{Run, RunKey},
 };
@@ -257,7 +256,6 @@ impl Sessions {
             return None;
         }
         all.insert(session.id.clone(), Arc::clone(&session));
-        tell(all.len());
         Some(session)
     }
 
@@ -267,10 +265,13 @@ impl Sessions {
         all.values().filter(|session| session.is_busy()).cloned().collect()
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.all.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     pub(crate) fn remove(&self, id: &str) {
         let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
         all.remove(id);
-        tell(all.len());
     }
 
     pub(crate) fn epoch(&self) -> u64 {
@@ -298,12 +299,6 @@ impl Sessions {
             }
             session.ending().is_none() && now_ms - session.used_ms.load(Ordering::Relaxed) < idle_ms
         });
-        tell(all.len());
         expired
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a gauge")]
-fn tell(sessions: usize) {
-    metrics::gauge!(SESSIONS).set(sessions as f64);
 }

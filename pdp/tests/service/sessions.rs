@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use icegate_proto::v1::{
-    AppendIntentRequest, ApprovalState, CloseSessionRequest, GetSessionRequest, ListSessionsRequest, Outcome,
-    RevokeSessionsRequest, SearchRecordsRequest, SessionState, WaitApprovalRequest,
+    AppendIntentRequest, ApprovalState, CloseSessionRequest, GetSessionRequest, ListSessionsRequest,
+    OpenSessionRequest, Outcome, RevokeSessionsRequest, SearchRecordsRequest, SessionState, WaitApprovalRequest,
     open_session_response::Result as Opened, revoke_sessions_request::Target, watch_response::Event,
 };
 use sqlx::{Connection as _, SqliteConnection};
@@ -40,6 +40,26 @@ async fn logins_are_judged_and_on_record() {
     assert_eq!((count("session-refused"), count("session-opened")), (4, 3));
     let text = serde_json::to_string(&found).unwrap();
     assert!(!text.contains(&token), "a token is never on record");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_at_another_connection_is_not_decided() {
+    let stand = Stand::start().await;
+    let open = async |connection: &str| {
+        let request = OpenSessionRequest {
+            token: stand.token(ANA),
+            pep_id: "pep-1".into(),
+            connection: connection.into(),
+            ..Default::default()
+        };
+        stand.sessions().open_session(request).await.unwrap().into_inner().result.unwrap()
+    };
+    for named in ["prod", "Demo", "demo ", "demo\0"] {
+        assert_eq!(refusal(open(named).await), "CONNECTION-MISMATCH", "{named}");
+    }
+    for named in ["demo", ""] {
+        assert!(matches!(open(named).await, Opened::Session(_)), "{named}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

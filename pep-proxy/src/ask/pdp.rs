@@ -306,7 +306,7 @@ mod tests {
             danger_plaintext = true
         "#;
         let config = Config::parse(text, "pep.toml").unwrap();
-        let pdp = Pdp::new(&config.pdp, None, &config.pep_id).unwrap();
+        let pdp = Pdp::new(&config.connections[0].pdp, None, &config.pep_id).unwrap();
         assert!(pdp.heard() && !pdp.ready(), "the first statements may try, but nobody should send them yet");
         pdp.watch_heard();
         assert!(pdp.ready());

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use icegate_proto::v1::watch_response::Event;
 use tracing::{info, warn};
 
-use crate::{metrics::WATCH_CONNECTED, proxy::Proxy};
+use crate::proxy::Proxy;
 
 /// First and longest pause before the watch is opened again.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -30,7 +30,6 @@ pub(crate) async fn keep(proxy: Arc<Proxy>) {
             pause = RECONNECT.0;
             warn!("watch of the pdp lost");
         }
-        metrics::gauge!(WATCH_CONNECTED).set(0.0);
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RECONNECT.1);
     }
@@ -50,7 +49,6 @@ async fn listen(proxy: &Arc<Proxy>) -> bool {
         proxy.pdp.watch_heard();
         if !heard {
             heard = true;
-            metrics::gauge!(WATCH_CONNECTED).set(1.0);
             info!("watch of the pdp open");
             proxy.doubt_all();
         }

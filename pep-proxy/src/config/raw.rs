@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::{
     Catalog, ClientTls, Config, Delivering, Hold, Journal, Limits, Listen, Pdp, Results, RoleRule, ServerTls, Tokens,
     Upstream, UpstreamAuth,
+    connections::{RawConnection, Single, connections_of},
 };
 
 /// A fault and how to find its line.
@@ -21,11 +22,18 @@ enum Place {
     Bytes(Range<usize>),
     /// Table and key; the key may be empty.
     Key(&'static str, &'static str),
+    /// Which of the connections, from 0.
+    Connection(usize),
 }
 
 impl Fault {
-    fn at(table: &'static str, key: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn at(table: &'static str, key: &'static str, message: impl Into<String>) -> Self {
         Self { place: Place::Key(table, key), message: message.into() }
+    }
+
+    /// The same fault, in one of several connections.
+    pub(super) fn of_connection(self, at: usize, name: &str) -> Self {
+        Self { place: Place::Connection(at), message: format!("connection `{name}`: {}", self.message) }
     }
 
     /// The line in `text`, from 1; the table's own line when the key is not written, 0 when neither is.
@@ -33,6 +41,11 @@ impl Fault {
         match &self.place {
             Place::Bytes(range) => text.as_bytes().iter().take(range.start).filter(|&&byte| byte == b'\n').count() + 1,
             Place::Key(table, key) => line_of(text, table, key),
+            Place::Connection(at) => {
+                let mut headers =
+                    text.lines().enumerate().filter(|(_, line)| line.trim().starts_with("[[connections]]"));
+                headers.nth(*at).map_or(0, |(index, _)| index + 1)
+            }
         }
     }
 }
@@ -75,8 +88,9 @@ struct RawConfig {
     limits: RawLimits,
     #[serde(default)]
     metrics: RawMetrics,
+    catalog: Option<RawCatalog>,
     #[serde(default)]
-    catalog: RawCatalog,
+    connections: Vec<RawConnection>,
 }
 
 #[derive(Deserialize)]
@@ -98,7 +112,7 @@ struct RawServerTls {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawUpstream {
+pub(super) struct RawUpstream {
     url: Option<String>,
     #[serde(default)]
     danger_plaintext: bool,
@@ -129,7 +143,7 @@ enum Auth {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawPdp {
+pub(super) struct RawPdp {
     url: Option<String>,
     tls: Option<RawClientTls>,
     #[serde(default)]
@@ -208,7 +222,7 @@ struct RawLimits {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-struct RawCatalog {
+pub(super) struct RawCatalog {
     #[serde(default)]
     sync: Switch,
     role: Option<String>,
@@ -252,14 +266,13 @@ pub(super) fn parse(text: &str) -> Result<Config, Fault> {
         ));
     }
     let listen = raw.listen.ok_or_else(|| missing_table("listen"))?;
-    let upstream = raw.upstream.ok_or_else(|| missing_table("upstream"))?;
-    let pdp = raw.pdp.ok_or_else(|| missing_table("pdp"))?;
+    let single = Single { upstream: raw.upstream, pdp: raw.pdp, catalog: raw.catalog };
+    let connections = connections_of(single, raw.connections)?;
     let limits = raw.limits;
     let config = Config {
         pep_id,
         listen: listen_of(listen)?,
-        upstream: upstream_of(upstream)?,
-        pdp: pdp_of(pdp)?,
+        connections,
         journal: Journal {
             path: raw.journal.path.unwrap_or_else(|| PathBuf::from("icegate-pep.journal")),
             bytes_max: raw.journal.bytes_max.unwrap_or(64 * MIB as u64),
@@ -297,10 +310,6 @@ pub(super) fn parse(text: &str) -> Result<Config, Fault> {
             sessions_max: limits.sessions_max.unwrap_or(100_000),
         },
         metrics: raw.metrics.addr.map(|addr| socket_addr("metrics", &addr)).transpose()?,
-        catalog: match raw.catalog.sync {
-            Switch::On => Some(Catalog { role: raw.catalog.role, warehouse: raw.catalog.warehouse }),
-            Switch::Off => None,
-        },
     };
     related(&config)?;
     Ok(config)
@@ -308,13 +317,6 @@ pub(super) fn parse(text: &str) -> Result<Config, Fault> {
 
 /// What only two keys together can get wrong.
 fn related(config: &Config) -> Result<(), Fault> {
-    if config.upstream.reread.is_zero() {
-        return Err(Fault::at(
-            "upstream",
-            "reread",
-            "`upstream.reread` is 0; files are looked at every so often, as in \"10s\"",
-        ));
-    }
     if config.tokens.master_ttl < config.tokens.session_ttl {
         return Err(Fault::at("tokens", "master_ttl", "`tokens.master_ttl` is shorter than `tokens.session_ttl`"));
     }
@@ -392,7 +394,7 @@ fn listen_of(raw: RawListen) -> Result<Listen, Fault> {
     Ok(Listen { addr, tls, drain: duration("listen", "drain", raw.drain.as_ref(), "30s")? })
 }
 
-fn upstream_of(raw: RawUpstream) -> Result<Upstream, Fault> {
+pub(super) fn upstream_of(raw: RawUpstream) -> Result<Upstream, Fault> {
     let url = raw
         .url
         .ok_or_else(|| missing("upstream", "url", "as in url = \"https://myorg-myaccount.snowflakecomputing.com\""))?;
@@ -433,6 +435,14 @@ fn upstream_of(raw: RawUpstream) -> Result<Upstream, Fault> {
             }
         },
     };
+    let reread = duration("upstream", "reread", raw.reread.as_ref(), "10s")?;
+    if reread.is_zero() {
+        return Err(Fault::at(
+            "upstream",
+            "reread",
+            "`upstream.reread` is 0; files are looked at every so often, as in \"10s\"",
+        ));
+    }
     Ok(Upstream {
         url,
         ca: raw.ca,
@@ -450,8 +460,15 @@ fn upstream_of(raw: RawUpstream) -> Result<Upstream, Fault> {
         warehouse: raw.warehouse,
         connect_timeout: duration("upstream", "connect_timeout", raw.connect_timeout.as_ref(), "10s")?,
         reply_timeout: duration("upstream", "reply_timeout", raw.reply_timeout.as_ref(), "10m")?,
-        reread: duration("upstream", "reread", raw.reread.as_ref(), "10s")?,
+        reread,
     })
+}
+
+pub(super) fn catalog_of(raw: RawCatalog) -> Option<Catalog> {
+    match raw.sync {
+        Switch::On => Some(Catalog { role: raw.role, warehouse: raw.warehouse }),
+        Switch::Off => None,
+    }
 }
 
 fn rules_of(rules: Vec<RoleRule>) -> Result<Vec<RoleRule>, Fault> {
@@ -468,7 +485,7 @@ fn rules_of(rules: Vec<RoleRule>) -> Result<Vec<RoleRule>, Fault> {
     Ok(rules)
 }
 
-fn pdp_of(raw: RawPdp) -> Result<Pdp, Fault> {
+pub(super) fn pdp_of(raw: RawPdp) -> Result<Pdp, Fault> {
     let url = raw.url.ok_or_else(|| missing("pdp", "url", "as in url = \"https://pdp.internal:7700\""))?;
     let url = base_url("pdp", &url, raw.danger_plaintext)?;
     let https = url.scheme_str() == Some("https");
@@ -589,7 +606,7 @@ fn positive(key: &'static str, value: Option<usize>, default: usize) -> Result<u
     }
 }
 
-fn missing_table(table: &'static str) -> Fault {
+pub(super) fn missing_table(table: &'static str) -> Fault {
     Fault::at(table, "", format!("`[{table}]` is missing; see config.example.toml"))
 }
 
@@ -661,8 +678,8 @@ grace = "30s"
     #[test]
     fn a_small_file_gets_the_defaults() {
         let config = Config::parse(GOOD, "pep.toml").unwrap();
-        assert_eq!(config.pdp.grace, Duration::from_secs(30));
-        assert_eq!(config.pdp.watch_stale, Duration::from_secs(10));
+        assert_eq!(config.connections[0].pdp.grace, Duration::from_secs(30));
+        assert_eq!(config.connections[0].pdp.watch_stale, Duration::from_secs(10));
         assert_eq!(config.limits.body_bytes_max, 16 * 1024 * 1024);
     }
 
@@ -674,9 +691,9 @@ grace = "30s"
         assert_eq!(config.limits, small.limits);
         assert_eq!(config.hold, small.hold);
         assert_eq!(config.journal, small.journal);
-        assert_eq!(config.pdp.timeout, small.pdp.timeout);
-        assert_eq!(config.pdp.watch_stale, small.pdp.watch_stale);
-        assert_eq!(config.upstream.reply_timeout, small.upstream.reply_timeout);
+        assert_eq!(config.connections[0].pdp.timeout, small.connections[0].pdp.timeout);
+        assert_eq!(config.connections[0].pdp.watch_stale, small.connections[0].pdp.watch_stale);
+        assert_eq!(config.connections[0].upstream.reply_timeout, small.connections[0].upstream.reply_timeout);
         assert_eq!(config.listen.drain, small.listen.drain);
         assert_eq!(
             (config.tokens.session_ttl, config.tokens.master_ttl),

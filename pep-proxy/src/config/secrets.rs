@@ -20,19 +20,46 @@ use sha2::{Digest as _, Sha256};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 use zeroize::Zeroizing;
 
-use super::{ClientTls, Config, ServerTls, UpstreamAuth};
+use super::{ClientTls, Config, Connection, ServerTls, UpstreamAuth};
 
 /// Everything secret a proxy works with, parsed.
 pub struct Secrets {
     pub(crate) server_tls: Option<ServedTls>,
-    pub(crate) pdp_tls: Option<ClientTlsConfig>,
-    pub(crate) upstream_tls: Arc<rustls::ClientConfig>,
+    /// In the order of the connections.
+    pub(crate) connections: Vec<ConnectionSecrets>,
     pub(crate) storage_tls: Arc<rustls::ClientConfig>,
-    pub(crate) credential: Credential,
     /// Newest first, never empty.
     pub(crate) token_keys: Vec<Zeroizing<[u8; 32]>>,
     /// The keys are this process's own: a restart ends all sessions.
     pub(crate) token_keys_passing: bool,
+}
+
+/// What one connection works with.
+#[derive(Debug)]
+pub(crate) struct ConnectionSecrets {
+    pub(crate) pdp_tls: Option<ClientTlsConfig>,
+    pub(crate) upstream_tls: Arc<rustls::ClientConfig>,
+    pub(crate) credential: Credential,
+}
+
+impl ConnectionSecrets {
+    fn read(connection: &Connection) -> Result<Self, SecretsError> {
+        let Connection { upstream, pdp, .. } = connection;
+        Ok(Self {
+            pdp_tls: pdp.tls.as_ref().map(pdp_tls).transpose()?,
+            upstream_tls: client_tls("upstream.ca", upstream.ca.as_deref())?,
+            credential: credential(&upstream.auth)?,
+        })
+    }
+}
+
+/// The key of one connection, of those the file has for all: what is sealed for one opens for no other.
+pub(crate) fn key_of_connection(key: &[u8; 32], name: &str) -> Zeroizing<[u8; 32]> {
+    if name.is_empty() {
+        return Zeroizing::new(*key);
+    }
+    let hash = Sha256::new().chain_update(b"icegate connection").chain_update(key).chain_update(name);
+    Zeroizing::new(hash.finalize().into())
 }
 
 impl fmt::Debug for Secrets {
@@ -117,10 +144,8 @@ impl Secrets {
         let (token_keys, token_keys_passing) = token_keys(config)?;
         Ok(Self {
             server_tls: config.listen.tls.as_ref().map(server_tls).transpose()?,
-            pdp_tls: config.pdp.tls.as_ref().map(pdp_tls).transpose()?,
-            upstream_tls: client_tls("upstream.ca", config.upstream.ca.as_deref())?,
+            connections: config.connections.iter().map(ConnectionSecrets::read).collect::<Result<_, _>>()?,
             storage_tls: client_tls("results.ca", config.results.ca.as_deref())?,
-            credential: credential(&config.upstream.auth)?,
             token_keys,
             token_keys_passing,
         })

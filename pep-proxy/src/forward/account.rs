@@ -20,7 +20,8 @@ const JWT_SECONDS: i64 = 60;
 
 /// The service user.
 pub(crate) struct Account {
-    account: String,
+    /// Its account, as Snowflake names it.
+    name: String,
     user: String,
     auth: UpstreamAuth,
     /// The newest that could be read. A login takes what is here when it begins.
@@ -32,14 +33,14 @@ pub(crate) struct Account {
 
 impl fmt::Debug for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Account").field("account", &self.account).field("user", &self.user).finish_non_exhaustive()
+        f.debug_struct("Account").field("name", &self.name).field("user", &self.user).finish_non_exhaustive()
     }
 }
 
 impl Account {
     pub(crate) fn new(config: &config::Upstream, credential: Credential) -> Self {
         Self {
-            account: config.account.clone(),
+            name: config.account.clone(),
             user: config.user.clone(),
             auth: config.auth.clone(),
             credential: ArcSwap::from_pointee(credential),
@@ -88,13 +89,13 @@ impl Account {
         let user = self.user.as_str();
         let body = match &**self.credential.load() {
             Credential::KeyPair { key, fingerprint } => {
-                let jwt = jwt(&self.account, user, key, fingerprint)?;
-                upstream_login(request, &self.account, &UpstreamCredential::KeyPairJwt { user, jwt: &jwt }, tag)
+                let jwt = jwt(&self.name, user, key, fingerprint)?;
+                upstream_login(request, &self.name, &UpstreamCredential::KeyPairJwt { user, jwt: &jwt }, tag)
             }
             Credential::Password(password) => {
                 let password = Secret::new(password.as_str());
                 let credential = UpstreamCredential::Password { user, password: &password };
-                upstream_login(request, &self.account, &credential, tag)
+                upstream_login(request, &self.name, &credential, tag)
             }
         };
         Ok(body)
@@ -155,7 +156,7 @@ mod tests {
         let rule = |group: &str, role: &str| RoleRule { group: group.to_owned(), role: role.to_owned() };
         let begins = |fallback: Option<&str>, rules: &[RoleRule], asked: Option<&str>, groups: &[&str]| {
             let account = Account {
-                account: String::new(),
+                name: String::new(),
                 user: String::new(),
                 auth: UpstreamAuth::PasswordEnv(String::new()),
                 credential: ArcSwap::from_pointee(Credential::Password(Zeroizing::default())),

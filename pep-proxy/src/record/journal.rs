@@ -21,8 +21,6 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use tracing::warn;
 
-use crate::metrics::JOURNAL_ENTRIES;
-
 /// Bytes before each entry's body.
 const HEAD: usize = 8;
 /// Bytes of one entry, and of the entries delivered in one call: half of what the PDP takes at once.
@@ -102,7 +100,6 @@ impl Journal {
         file.seek(SeekFrom::Start(sound))?;
         let waiting = AtomicUsize::new(entries.len());
         let journal = Self { inner: Mutex::new(Inner { file, bytes: sound, entries }), waiting, bytes_max };
-        journal.tell();
         Ok(journal)
     }
 
@@ -133,7 +130,6 @@ impl Journal {
         inner.entries.push_back(entry);
         self.waiting.store(inner.entries.len(), Ordering::Release);
         drop(inner);
-        self.tell();
         Ok(())
     }
 
@@ -162,7 +158,6 @@ impl Journal {
             inner.bytes = 0;
         }
         drop(inner);
-        self.tell();
         Ok(())
     }
 
@@ -176,11 +171,6 @@ impl Journal {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "a gauge")]
-    fn tell(&self) {
-        metrics::gauge!(JOURNAL_ENTRIES).set(self.len() as f64);
     }
 }
 

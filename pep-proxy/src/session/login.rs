@@ -87,6 +87,7 @@ async fn open(proxy: &Proxy, request: &LoginRequest, call: &Call) -> Result<PdpS
         }),
         context: Some(context::of_names(&request.names)),
         pep_id: proxy.pep_id.clone(),
+        connection: proxy.connection.clone(),
     };
     match proxy.pdp.open_session(asked).await?.result {
         Some(open_session_response::Result::Session(session)) => {

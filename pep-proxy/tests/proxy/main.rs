@@ -13,6 +13,7 @@
 
 mod api;
 mod care;
+mod connections;
 mod faults;
 mod pdp;
 mod stage;

@@ -3227,6 +3227,9 @@ pub struct OpenSessionRequest {
     pub context: ::core::option::Option<SessionContext>,
     #[prost(string, tag = "5")]
     pub pep_id: ::prost::alloc::string::String,
+    /// The connection of the PEP the client came to, where that has a name. Another one than the policies are for is refused.
+    #[prost(string, tag = "6")]
+    pub connection: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OpenSessionResponse {

@@ -175,6 +175,8 @@ pub enum Code {
     IdentityExpired,
     /// The login name is not the token's principal.
     IdentityMismatch,
+    /// The policies in force are for another connection.
+    ConnectionMismatch,
     /// The principal or the session was revoked.
     SessionRevoked,
     /// The session is over: closed, expired or never opened.
@@ -206,6 +208,7 @@ impl Code {
             Self::IdentityInvalid => "IDENTITY-INVALID",
             Self::IdentityExpired => "IDENTITY-EXPIRED",
             Self::IdentityMismatch => "IDENTITY-MISMATCH",
+            Self::ConnectionMismatch => "CONNECTION-MISMATCH",
             Self::SessionRevoked => "SESSION-REVOKED",
             Self::SessionEnded => "SESSION-ENDED",
             Self::ApprovalRejected => "APPROVAL-REJECTED",

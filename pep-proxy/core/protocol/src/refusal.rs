@@ -37,6 +37,8 @@ pub enum PepCode {
     UpstreamUnreachable,
     /// Snowflake refused icegate's own login.
     UpstreamLogin,
+    /// Neither host nor account names one of the connections, or they name two.
+    ConnectionUnknown,
     /// None of the principal's groups has a role at Snowflake.
     RoleNone,
     /// Snowflake's reply broke the terms of the decision.
@@ -53,7 +55,7 @@ pub enum PepCode {
 
 impl PepCode {
     /// Every code.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::PdpUnreachable,
         Self::AuditUnavailable,
         Self::RequestMalformed,
@@ -61,6 +63,7 @@ impl PepCode {
         Self::RouteUnknown,
         Self::UpstreamUnreachable,
         Self::UpstreamLogin,
+        Self::ConnectionUnknown,
         Self::RoleNone,
         Self::ReplyWithheld,
         Self::HoldExpired,
@@ -79,6 +82,7 @@ impl PepCode {
             Self::RouteUnknown => "ROUTE-UNKNOWN",
             Self::UpstreamUnreachable => "UPSTREAM-UNREACHABLE",
             Self::UpstreamLogin => "UPSTREAM-LOGIN",
+            Self::ConnectionUnknown => "CONNECTION-UNKNOWN",
             Self::RoleNone => "ROLE-NONE",
             Self::ReplyWithheld => "REPLY-WITHHELD",
             Self::HoldExpired => "HOLD-EXPIRED",
