@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
-    rt::{TokioIo, TokioTimer},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
     server::graceful::{GracefulShutdown, Watcher},
 };
 use tokio::{
@@ -28,11 +28,15 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
-use self::stall::Stalling;
+use self::stall::{Stalling, Working};
 use crate::{chunk::Flow, config, front::Front};
 
 /// Longest wait for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests of one HTTP/2 connection at one time.
+const STREAMS_MAX: u32 = 64;
+/// Requests of one HTTP/2 connection that were taken back before they were looked at, or broke the rules, before it is ended.
+const RESETS_MAX: usize = 32;
 /// Longest wait for room for a request's body.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a body that is too large is read before it is refused.
@@ -189,11 +193,17 @@ pub(crate) async fn serve(
         let (front, acceptor, watcher) = (Arc::clone(&front), acceptor.clone(), graceful.watcher());
         tokio::spawn(async move {
             match acceptor {
-                None => connection(stream, front, Peer { addr: peer, sni: None, scheme: "http" }, place, watcher).await,
+                None => {
+                    let peer = Peer { addr: peer, sni: None, scheme: "http", http2: false };
+                    connection(stream, front, peer, place, watcher).await;
+                }
                 Some(acceptor) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
                     Ok(Ok(stream)) => {
-                        let sni = stream.get_ref().1.server_name().map(Arc::from);
-                        connection(stream, front, Peer { addr: peer, sni, scheme: "https" }, place, watcher).await;
+                        let tls = stream.get_ref().1;
+                        let http2 = tls.alpn_protocol() == Some(b"h2");
+                        let sni = tls.server_name().map(Arc::from);
+                        let peer = Peer { addr: peer, sni, scheme: "https", http2 };
+                        connection(stream, front, peer, place, watcher).await;
                     }
                     Ok(Err(error)) => debug!(%peer, %error, "tls handshake failed"),
                     Err(_elapsed) => debug!(%peer, "tls handshake too slow"),
@@ -232,16 +242,34 @@ where
     let bounds = Arc::clone(&place.bounds);
     let (head_timeout, head_bytes_max, write_timeout) =
         (bounds.head_timeout, bounds.head_bytes_max, bounds.write_timeout);
+    let working = Working::default();
+    let (http2, counted) = (peer.http2, working.clone());
     let service = service_fn(move |request: Request<Incoming>| {
-        let (front, bounds, peer) = (Arc::clone(&front), Arc::clone(&bounds), peer.clone());
-        async move { Ok::<_, Infallible>(one(request, &front, peer, &bounds).await) }
+        let (front, bounds, peer, one_of_them) = (Arc::clone(&front), Arc::clone(&bounds), peer.clone(), counted.one());
+        async move {
+            let response = one(request, &front, peer, &bounds).await;
+            drop(one_of_them);
+            Ok::<_, Infallible>(response)
+        }
     });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(head_timeout)
-        .max_buf_size(head_bytes_max)
-        .serve_connection(TokioIo::new(Stalling::new(io, write_timeout)), service);
-    let _ = watcher.watch(connection).await;
+    let io = Stalling::new(io, write_timeout);
+    if http2 {
+        let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS_MAX)
+            .max_header_list_size(u32::try_from(head_bytes_max).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(RESETS_MAX)
+            .max_local_error_reset_streams(RESETS_MAX)
+            .serve_connection(TokioIo::new(io.idle_after(head_timeout, working)), service);
+        let _ = watcher.watch(connection).await;
+    } else {
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(head_timeout)
+            .max_buf_size(head_bytes_max)
+            .serve_connection(TokioIo::new(io), service);
+        let _ = watcher.watch(connection).await;
+    }
     drop(place);
 }
 
@@ -252,6 +280,8 @@ struct Peer {
     /// The name it gave in the TLS handshake.
     sni: Option<Arc<str>>,
     scheme: &'static str,
+    /// What was agreed on in the TLS handshake.
+    http2: bool,
 }
 
 async fn one(
@@ -290,11 +320,13 @@ async fn read(
         .await
         .map_err(|_elapsed| if over { Unread::TooLarge } else { Unread::Cut })?
         .map_err(|error| if error.is::<LengthLimitError>() { Unread::TooLarge } else { Unread::Cut })?;
-    let base = host(&head.headers).map(|host| format!("{}://{host}", peer.scheme).into());
+    let (host, sound) =
+        if peer.http2 { authority(&head) } else { (host(&head.headers), head.uri.authority().is_none()) };
+    let base = host.map(|host| format!("{}://{host}", peer.scheme).into());
     let call = Call {
         method: head.method,
         // A whole URL is what one sends to a proxy of the other sort; no path of ours is empty.
-        path: if head.uri.authority().is_some() { String::new() } else { head.uri.path().to_owned() },
+        path: if sound { head.uri.path().to_owned() } else { String::new() },
         query: head.uri.query().unwrap_or_default().to_owned(),
         headers: head.headers,
         body: body.to_bytes(),
@@ -307,15 +339,30 @@ async fn read(
 
 /// The one `Host` there is, when it is a host and perhaps a port.
 fn host(headers: &HeaderMap) -> Option<&str> {
-    const HOST_BYTES_MAX: usize = 255;
     let mut all = headers.get_all(header::HOST).iter();
     let host = all.next()?.to_str().ok()?;
-    let sound = host.len() <= HOST_BYTES_MAX
-        && !host.is_empty()
-        && host
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']'));
-    (sound && all.next().is_none()).then_some(host)
+    (is_host(host) && all.next().is_none()).then_some(host)
+}
+
+fn is_host(text: &str) -> bool {
+    const HOST_BYTES_MAX: usize = 255;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');
+    !text.is_empty() && text.len() <= HOST_BYTES_MAX && text.bytes().all(plain)
+}
+
+/// Of HTTP/2 the `:authority`, which stands where `Host` stood, and whether that is all there is: two that differ would be
+/// read differently by two programs.
+fn authority(head: &http::request::Parts) -> (Option<&str>, bool) {
+    let authority = head.uri.authority().map(http::uri::Authority::as_str);
+    let mut headers = head.headers.get_all(header::HOST).iter();
+    let header = headers.next().map(|value| value.to_str().unwrap_or_default());
+    let agree = match (authority, header) {
+        (Some(authority), Some(header)) => authority.eq_ignore_ascii_case(header),
+        (Some(_) | None, None) => true,
+        (None, Some(_)) => false,
+    };
+    let sound = agree && headers.next().is_none() && head.uri.scheme_str().is_none_or(|scheme| scheme == "https");
+    (authority.filter(|host| is_host(host)), sound)
 }
 
 fn response(answer: Answer, gzip: bool) -> Response<Either<Full<Bytes>, Flow>> {

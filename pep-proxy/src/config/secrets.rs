@@ -184,7 +184,7 @@ fn server_tls(tls: &ServerTls) -> Result<ServedTls, SecretsError> {
         .map_err(|error| unusable("listen.tls", error.to_string()))?
         .with_no_client_auth()
         .with_cert_resolver(Arc::<Shown>::clone(&shown));
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(ServedTls { config: Arc::new(config), files: tls.clone(), shown })
 }
 

@@ -1,8 +1,12 @@
-//! A connection that ends when its other side does not read what it asked for.
+//! A connection that ends when its other side does not read what it asked for, or has nothing more to say.
 
 use std::{
     io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -20,11 +24,48 @@ pub(super) struct Stalling<I> {
     /// Runs while a write waits.
     timer: Pin<Box<Sleep>>,
     waiting: bool,
+    idle: Option<Idle>,
+}
+
+/// What ends a connection that asks nothing: HTTP/2 has no wait for the next head that could be bounded.
+#[derive(Debug)]
+struct Idle {
+    working: Working,
+    timeout: Duration,
+    /// Runs since something was read last.
+    timer: Pin<Box<Sleep>>,
+}
+
+/// How many requests of a connection are being worked on.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Working(Arc<AtomicUsize>);
+
+/// One of them; over when dropped.
+#[derive(Debug)]
+pub(super) struct OneOfThem(Working);
+
+impl Working {
+    pub(super) fn one(&self) -> OneOfThem {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        OneOfThem(self.clone())
+    }
+}
+
+impl Drop for OneOfThem {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl<I> Stalling<I> {
     pub(super) fn new(io: I, timeout: Duration) -> Self {
-        Self { io, timeout, timer: Box::pin(tokio::time::sleep(timeout)), waiting: false }
+        Self { io, timeout, timer: Box::pin(tokio::time::sleep(timeout)), waiting: false, idle: None }
+    }
+
+    /// Ends it besides when nothing comes for so long while no request is worked on.
+    pub(super) fn idle_after(mut self, timeout: Duration, working: Working) -> Self {
+        self.idle = Some(Idle { working, timeout, timer: Box::pin(tokio::time::sleep(timeout)) });
+        self
     }
 
     fn watched<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -45,7 +86,19 @@ impl<I> Stalling<I> {
 
 impl<I: AsyncRead + Unpin> AsyncRead for Stalling<I> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(context, to)
+        let polled = Pin::new(&mut self.io).poll_read(context, to);
+        let Some(idle) = &mut self.idle else { return polled };
+        if polled.is_ready() {
+            idle.timer.as_mut().reset(Instant::now() + idle.timeout);
+            return polled;
+        }
+        while idle.timer.as_mut().poll(context).is_ready() {
+            if idle.working.0.load(Ordering::Acquire) == 0 {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            idle.timer.as_mut().reset(Instant::now() + idle.timeout);
+        }
+        Poll::Pending
     }
 }
 
@@ -100,5 +153,19 @@ mod tests {
         written.unwrap();
         let stopped = ours.write_all(&[0; 16]).await.unwrap_err();
         assert_eq!(stopped.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn who_asks_nothing_is_not_kept_and_who_waits_for_an_answer_is() {
+        let (ours, _theirs) = tokio::io::duplex(4);
+        let working = Working::default();
+        let mut ours =
+            Stalling::new(ours, Duration::from_secs(9)).idle_after(Duration::from_millis(100), working.clone());
+        let one = working.one();
+        let waited = tokio::time::timeout(Duration::from_millis(400), ours.read_u8()).await;
+        assert!(waited.is_err(), "an answer is on its way");
+        drop(one);
+        let ended = tokio::time::timeout(Duration::from_secs(5), ours.read_u8()).await.unwrap().unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -15,6 +15,7 @@ mod api;
 mod care;
 mod connections;
 mod faults;
+mod http2;
 mod pdp;
 mod stage;
 mod storage;
