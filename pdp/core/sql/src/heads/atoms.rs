@@ -29,7 +29,7 @@ impl Matcher<'_, '_> {
         "column_list", "column_type", "columns", "condition", "constraint", "contacts", "container", "counts", "current_warehouse", "definitions", "every_role",
         "exported_names", "expression", "expressions", "file", "function_body", "grantee", "idents", "keys", "language", "like", "list",
         "masked_using", "names", "names_with_brackets", "new", "number", "object", "options", "options_in_brackets", "or", "own_stage", "place",
-        "plain", "plain_brackets", "policy_body", "policy_word", "predicate", "query", "relation", "remote", "remote_object", "rights",
+        "plain", "plain_brackets", "policy_body", "policy_word", "predicate", "query", "relation", "remote", "remote_object", "result", "rights",
         "role_used", "routine", "run", "searches", "secrets", "semantic_tables", "service_role", "session", "setting", "settable", "several", "share",
         "signature", "specification", "stage", "stage_or_text", "tables", "tags", "tags_of_column", "tags_text", "tasks", "text", "text_name", "text_or_stage",
         "texts", "time", "type_of", "untags", "untags_of_column", "unuser", "user", "variable", "variables", "variables_listed", "when", "words",
@@ -67,6 +67,14 @@ impl Matcher<'_, '_> {
             }
             "file" => self.file(effects),
             "stage" => self.stage(effects),
+            "result" => {
+                let name = match self.word("LAST_QUERY_ID") {
+                    true => self.balanced().map(|_| "LAST_QUERY_ID".to_owned())?,
+                    false => literal(self.next()?)?.to_owned(),
+                };
+                self.touched.push(Touch::Missed { what: "result", name });
+                Some(())
+            }
             "share" => {
                 let parts = self.name()?;
                 self.touched.push(Touch::Named { kind: ObjectKind::Share, parts, effects });
@@ -163,9 +171,12 @@ impl Matcher<'_, '_> {
 
     /// `file://…`, in quotes or without.
     fn file(&mut self, effects: Vec<Effect>) -> Option<()> {
-        let url = literal(self.next()?)?;
+        let token = self.next()?;
+        let url = literal(token)?;
         let plain = url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("file://"));
-        (plain && !url.contains(['\\', '\''])).then_some(())?;
+        // Without quotes a backslash is one: `file://C:\temp`. In quotes it would begin an escape.
+        let escaped = token.text.starts_with(['\'', '$']) && url.contains('\\');
+        (plain && !escaped && !url.contains('\'')).then_some(())?;
         self.touched.push(Touch::Location { url: url.to_owned(), effects });
         Some(())
     }
@@ -314,17 +325,34 @@ impl Matcher<'_, '_> {
             self.touched.push(Touch::Account(metadata));
             return Some(());
         }
-        if let Some(object) = OBJECTS.iter().find(|object| self.words(object.words)) {
-            let open = self.peek().is_none_or(|token| token.text.eq_ignore_ascii_case("LIKE"));
-            if open && matches!(object.kind, ObjectKind::Database | ObjectKind::Schema) {
-                self.touched.push(Touch::Current(object.kind));
-                return Some(());
-            }
-            return self.object(object, metadata);
+        if self.word("CLASS") {
+            let parts = self.name()?;
+            self.touched.push(Touch::Named { kind: ObjectKind::Other, parts, effects: metadata });
+            return Some(());
         }
+        if let Some(object) = OBJECTS.iter().find(|object| self.words(object.words)) {
+            let open = self.peek().is_none_or(|token| {
+                ["LIKE", "LIMIT", "STARTS"].iter().any(|word| token.text.eq_ignore_ascii_case(word))
+            });
+            match object.kind {
+                ObjectKind::Database | ObjectKind::Schema if open => self.touched.push(Touch::Current(object.kind)),
+                // Which ones those are is not said: as good as all.
+                ObjectKind::Table | ObjectKind::View if open => self.touched.push(Touch::Account(metadata)),
+                _ => return self.object(object, metadata),
+            }
+            return Some(());
+        }
+        let listed = |words: &[&str]| {
+            let head = self.tokens.iter().take(self.at);
+            head.into_iter().any(|token| words.iter().any(|word| token.text.eq_ignore_ascii_case(word)))
+        };
+        // What has columns and keys is a table; schemas are in a database, and all else is in a schema.
+        let (of_table, of_database) = (listed(&["COLUMNS", "KEYS"]), listed(&["SCHEMAS"]));
         let parts = self.name()?;
         let kind = match parts.len() {
-            2 => ObjectKind::Schema,
+            1 | 2 if of_table => ObjectKind::Table,
+            1 if of_database => ObjectKind::Database,
+            1 | 2 => ObjectKind::Schema,
             3 => ObjectKind::Table,
             _ => return None,
         };

@@ -42,6 +42,8 @@ pub(super) enum Touch {
     Body { body: Body, text: String, params: Vec<Param> },
     /// An expression; `own`: its names may be columns of what the statement is about.
     Expression { text: String, own: bool },
+    /// What nobody can say more of than its name.
+    Missed { what: &'static str, name: String },
     /// Code that is not read: why.
     Opaque(String),
 }
@@ -184,6 +186,7 @@ pub(super) fn apply(touched: Vec<Touch>, verb: Verb, reader: &mut Reader<'_, '_>
                 let exports = reader.fragment(&text, own).map_err(Some)?;
                 told.exports.extend(exports);
             }
+            Touch::Missed { what, name } => reader.miss(what, name),
             Touch::Opaque(why) => told.opaque = Some(why),
         }
     }

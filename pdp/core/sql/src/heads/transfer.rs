@@ -16,7 +16,7 @@ pub(super) fn tokens<'a>(piece: &Piece<'a>) -> Option<Vec<Token<'a>>> {
     let (url, rest) = from.split_at_checked(len)?;
     let path = url.get("file:".len()..)?.strip_prefix("//")?;
     // INVARIANT: nothing in the path begins a comment, a literal or a statement for any lexer but the `//` itself.
-    let plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-*?%=+~:,@".contains(c));
+    let plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "/\\._-*?%=+~:,@".contains(c));
     if !plain || path.is_empty() || ["--", "*/"].iter().any(|odd| path.contains(odd)) {
         return None;
     }

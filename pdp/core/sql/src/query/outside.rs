@@ -88,7 +88,7 @@ impl Reader<'_, '_> {
     }
 
     /// The stage a name means.
-    pub(crate) fn staged(&self, name: &ObjectName) -> Read<Option<Name>> {
+    pub(crate) fn staged(&mut self, name: &ObjectName) -> Read<Option<Name>> {
         let Some(ObjectNamePart::Identifier(first)) = name.0.first() else { return Ok(None) };
         let stage = match first.quote_style {
             None | Some('\'') => first.value.starts_with('@'),

@@ -211,7 +211,7 @@ impl Reader<'_, '_> {
         Ok(())
     }
 
-    pub(crate) fn place(&self, name: &ObjectName) -> Read<Place> {
+    pub(crate) fn place(&mut self, name: &ObjectName) -> Read<Place> {
         let Some(ObjectNamePart::Identifier(first)) = name.0.first() else { return stop("COPY of a computed name") };
         match first.quote_style {
             Some('\'') => {
@@ -239,8 +239,8 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// `~/x`, `%t/x`, `s/x`, `db.schema.s/x`.
-    pub(crate) fn stage(&self, text: &str) -> Read<Place> {
+    /// `~/x`, `%t/x`, `s/x`, `db.schema.s/x`. Without what the session lacks it is touched as written, and unresolved.
+    pub(crate) fn stage(&mut self, text: &str) -> Read<Place> {
         let (name, path) = match text.split_once('/') {
             Some((name, path)) => (name, format!("/{path}")),
             None => (text, String::new()),
@@ -253,9 +253,12 @@ impl Reader<'_, '_> {
         let parsed: Result<Name, _> = name.parse();
         let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "_$.\"".contains(c)) && !name.contains("..");
         let (Ok(parsed), true) = (parsed, plain) else { return stop("a stage that is not a name") };
-        let Some(mut parts) = names::complete_in_schema(parsed.parts().to_vec(), &self.session) else {
-            return stop("a stage without database and schema: the session has none");
-        };
+        let written = parsed.parts().to_vec();
+        absent(written.len() > 3, "a stage's name of four parts")?;
+        let mut parts = names::complete_in_schema(written.clone(), &self.session).unwrap_or_else(|| {
+            self.miss(ObjectKind::Stage.as_str(), text);
+            written
+        });
         if let Some(last) = parts.last_mut() {
             last.insert_str(0, sign);
         }
