@@ -142,11 +142,11 @@ async fn client(addr: SocketAddr, mut dice: Dice, token: &str) -> anyhow::Result
 }
 
 fn request(dice: &mut Dice, session: &str, bearer: &str) -> Vec<u8> {
+    #[rustfmt::skip]
+    const METHODS: &[&str] = &["GET", "POST", "POST", "POST", "PUT", "DELETE", "HEAD", "PATCH", "TRACE", "OPTIONS", "QUERY", "post"];
     if dice.one_in(3) {
         return statement(dice, session);
     }
-    #[rustfmt::skip]
-    const METHODS: &[&str] = &["GET", "POST", "POST", "POST", "PUT", "DELETE", "HEAD", "PATCH", "TRACE", "OPTIONS", "QUERY", "post"];
     let body = body(dice);
     let authorization = match dice.below(6) {
         0 => String::new(),
@@ -198,7 +198,7 @@ fn target(dice: &mut Dice) -> String {
         "oauth", "console", "never", "..", ".", "%2e%2e", "%2f", "%00", "", ";x", "http://never.example",
     ];
     let path = if dice.one_in(4) {
-        (0..=dice.below(5)).map(|_| format!("/{}", dice.pick(PARTS))).collect()
+        (0..=dice.below(5)).flat_map(|_| ["/", *dice.pick(PARTS)]).collect()
     } else {
         (*dice.pick(KNOWN)).to_owned()
     };
