@@ -34,6 +34,8 @@ pub const STAGE_DURATION: &str = "icegate_pep_stage_duration_seconds";
 pub const UPSTREAM_DURATION: &str = "icegate_pep_upstream_duration_seconds";
 /// Calls to the warehouse that got no answer.
 pub const UPSTREAM_ERRORS: &str = "icegate_pep_upstream_errors_total";
+/// Calls to the warehouse that were sent again.
+pub const UPSTREAM_RETRIES: &str = "icegate_pep_upstream_retries_total";
 /// Time the storage took to begin a part of a result.
 pub const CHUNK_DURATION: &str = "icegate_pep_chunk_duration_seconds";
 /// Bytes of results passed on from storage.
@@ -92,6 +94,7 @@ fn describe() {
     describe_histogram!(CHUNK_DURATION, Unit::Seconds, "time the storage took to begin a part of a result");
     describe_counter!(CHUNK_BYTES, Unit::Bytes, "bytes of results passed on from storage");
     describe_histogram!(UPSTREAM_DURATION, Unit::Seconds, "time the warehouse took to answer a call");
+    describe_counter!(UPSTREAM_RETRIES, "calls to the warehouse that were sent again");
     describe_counter!(UPSTREAM_ERRORS, "calls to the warehouse that got no answer");
     describe_histogram!(PDP_DURATION, Unit::Seconds, "time the PDP took to answer a call");
     describe_gauge!(SESSIONS, "sessions in memory");

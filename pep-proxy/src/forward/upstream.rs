@@ -18,8 +18,18 @@ use icegate_pep_protocol::{Secret, body};
 
 use crate::{
     config,
-    metrics::{UPSTREAM_DURATION, UPSTREAM_ERRORS},
+    metrics::{UPSTREAM_DURATION, UPSTREAM_ERRORS, UPSTREAM_RETRIES},
 };
+
+/// Pauses before a call is sent again: together less than a driver waits before it asks again itself.
+const RETRIES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(500)];
+/// What says "not now": too many requests, and a warehouse that is not reached behind its own door.
+const PUT_OFF: [StatusCode; 4] = [
+    StatusCode::TOO_MANY_REQUESTS,
+    StatusCode::BAD_GATEWAY,
+    StatusCode::SERVICE_UNAVAILABLE,
+    StatusCode::GATEWAY_TIMEOUT,
+];
 
 /// Calls the warehouse.
 #[derive(Clone)]
@@ -88,8 +98,33 @@ impl Upstream {
         Self { client, base: config.url.clone(), reply_timeout: config.reply_timeout, reply_bytes_max }
     }
 
-    /// Sends one call and reads its whole reply.
+    /// Sends one call and reads its whole reply. What cannot have been carried out, or only asks, is sent again for a while,
+    /// as drivers do: a call that found no connection, and a `GET` that was cut or put off.
     pub(crate) async fn call(
+        &self,
+        method: Method,
+        path_and_query: &str,
+        token: Option<&Secret>,
+        body: Option<Bytes>,
+    ) -> Result<RawReply, UpstreamError> {
+        for pause in RETRIES {
+            let reply = self.once(method.clone(), path_and_query, token, body.clone()).await;
+            let again = match &reply {
+                Ok(reply) => method == Method::GET && PUT_OFF.contains(&reply.status),
+                Err(UpstreamError::NotSent) => true,
+                Err(UpstreamError::Cut) => method == Method::GET,
+                Err(UpstreamError::Timeout | UpstreamError::TooLarge | UpstreamError::Unreadable) => false,
+            };
+            if !again {
+                return reply;
+            }
+            metrics::counter!(UPSTREAM_RETRIES).increment(1);
+            tokio::time::sleep(pause).await;
+        }
+        self.once(method, path_and_query, token, body).await
+    }
+
+    async fn once(
         &self,
         method: Method,
         path_and_query: &str,

@@ -164,3 +164,23 @@ async fn many_calls_that_meet_an_expired_token_renew_it_once() {
     assert_eq!(stage.upstream.calls_to("/session/token-request").len(), 1);
     stage.assert_nothing_leaked();
 }
+
+#[tokio::test]
+async fn what_only_asks_is_sent_again_and_a_statement_is_not() {
+    let mut stage = Stage::new().await;
+    stage.driver.login().await;
+    assert_eq!(stage.driver.query("slow").await["code"], "333333");
+    *stage.upstream.slow_done.lock().unwrap() = true;
+    *stage.upstream.busy.lock().unwrap() = 2;
+    let path = format!("/queries/{SLOW_ID}/result");
+    let reply = stage.driver.get(&path).await;
+    assert_eq!(reply["success"], true, "put off twice, then answered: {reply}");
+    assert_eq!(stage.upstream.calls_to(&path).len(), 3);
+
+    // It may have run: whether it did is not found out by running it again.
+    *stage.upstream.busy.lock().unwrap() = 1;
+    let reply = stage.driver.query("insert into t").await;
+    assert_eq!(reply["success"], false, "{reply}");
+    assert_eq!(stage.upstream.texts(), ["slow", "insert into t"]);
+    stage.assert_nothing_leaked();
+}

@@ -9,7 +9,7 @@ use axum::{
     Router,
     body::Bytes,
     extract::State,
-    http::{HeaderMap, Method, Uri},
+    http::{HeaderMap, Method, StatusCode, Uri},
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -34,6 +34,8 @@ pub struct FakeUpstream {
     pub slow_done: Arc<Mutex<bool>>,
     /// The first token has expired.
     pub expired: Arc<Mutex<bool>>,
+    /// So many calls about statements are put off, with 503 and no JSON.
+    pub busy: Arc<Mutex<u32>>,
 }
 
 #[derive(Clone, Debug)]
@@ -51,6 +53,7 @@ impl FakeUpstream {
             stop: Arc::default(),
             slow_done: Arc::default(),
             expired: Arc::default(),
+            busy: Arc::default(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -74,8 +77,25 @@ impl FakeUpstream {
     }
 }
 
-async fn answer(State(it): State<FakeUpstream>, _method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> String {
-    let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+async fn answer(
+    State(it): State<FakeUpstream>,
+    _method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> (StatusCode, String) {
+    let asked = uri.path().starts_with("/queries/");
+    let answer = answered(&it, &uri, &headers, &body).await;
+    let mut busy = it.busy.lock().unwrap();
+    if asked && *busy > 0 {
+        *busy -= 1;
+        return (StatusCode::SERVICE_UNAVAILABLE, "<html>busy</html>".to_owned());
+    }
+    (StatusCode::OK, answer)
+}
+
+async fn answered(it: &FakeUpstream, uri: &Uri, headers: &HeaderMap, body: &Bytes) -> String {
+    let body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
     let token = headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
     let path = uri.path().to_owned();
     it.calls.lock().unwrap().push(Call { path: uri.to_string(), body: body.clone(), token: token.clone() });
@@ -93,12 +113,12 @@ async fn answer(State(it): State<FakeUpstream>, _method: Method, uri: Uri, heade
             "sessionToken": RENEWED, "validityInSecondsST": 3600, "masterToken": MASTER, "validityInSecondsMT": 14400,
             "sessionId": 7,
         }}),
-        "/queries/v1/query-request" => statement(&it, body["sqlText"].as_str().unwrap_or_default()).await,
+        "/queries/v1/query-request" => statement(it, body["sqlText"].as_str().unwrap_or_default()).await,
         "/queries/v1/abort-request" => {
             it.gate.add_permits(1);
             json!({ "success": true, "data": null })
         }
-        _ if path.starts_with("/queries/") && path.ends_with("/result") => slow(&it),
+        _ if path.starts_with("/queries/") && path.ends_with("/result") => slow(it),
         _ => json!({ "success": true, "data": null }),
     };
     answer.to_string()
