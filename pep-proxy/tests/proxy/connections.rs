@@ -1,11 +1,15 @@
 //! Two warehouses behind one proxy: which one a call arrives at, and that nothing of one is reached through the other.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use icegate_pep::{Config, Running};
+use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
     pdp::{FakePdp, Killable, deny},
@@ -63,12 +67,15 @@ struct Two {
 
 impl Two {
     async fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::listening("danger_plaintext = true", tempfile::tempdir().unwrap()).await
+    }
+
+    async fn listening(how: &str, dir: tempfile::TempDir) -> Self {
         let prod = Side::new("prod", r#"["prod.test"]"#, "PROD-ACCT", dir.path()).await;
         let dev = Side::new("dev", r#"["dev.test", "dev2.test"]"#, "DEV-ACCT", dir.path()).await;
         let at = dir.path().display();
         let config = format!(
-            "pep_id = \"pep-1\"\n[listen]\naddr = \"127.0.0.1:0\"\ndanger_plaintext = true\n[journal]\npath = \"{at}/journal\"\n[metrics]\naddr = \"127.0.0.1:0\"\n{}{}",
+            "pep_id = \"pep-1\"\n[listen]\naddr = \"127.0.0.1:0\"\n{how}\n[journal]\npath = \"{at}/journal\"\n[metrics]\naddr = \"127.0.0.1:0\"\n{}{}",
             prod.config, dev.config
         );
         let pep = icegate_pep::start(Config::parse(&config, "pep.toml").unwrap()).await.unwrap();
@@ -251,4 +258,48 @@ fn connections_that_could_be_mistaken_are_not_configured() {
     let second = one("b", "[\"b.test\"]", "accounts = []", 2);
     let config = Config::parse(&format!("{head}{first}{second}"), "pep.toml").unwrap();
     assert_eq!((config.connections.len(), config.connections[0].accounts.as_slice()), (2, &["ACCT".to_owned()][..]));
+}
+
+#[tokio::test]
+async fn the_name_of_the_tls_handshake_counts_like_the_host() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let ours = rcgen::generate_simple_self_signed(["prod.test", "dev.test", "x.test"].map(str::to_owned)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    std::fs::write(&cert, ours.cert.pem()).unwrap();
+    std::fs::write(&key, ours.signing_key.serialize_pem()).unwrap();
+    let how = format!("tls = {{ cert = \"{}\", key = \"{}\" }}", cert.display(), key.display());
+    let two = Two::listening(&how, dir).await;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(ours.cert.der().clone()).unwrap();
+    let client = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+    let login = async |sni: &'static str, host: &str| {
+        let stream = tokio::net::TcpStream::connect(two.pep.addr()).await.unwrap();
+        let mut stream = connector.connect(ServerName::try_from(sni).unwrap(), stream).await.unwrap();
+        let body = r#"{"data":{"AUTHENTICATOR":"OAUTH","TOKEN":"good.token"}}"#;
+        let request = format!(
+            "POST /session/v1/login-request HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut reply = Vec::new();
+        // A peer that closes without a goodbye has still said all there is.
+        let _ = stream.read_to_end(&mut reply).await;
+        String::from_utf8(reply).unwrap()
+    };
+    for (sni, host, at) in [
+        ("dev.test", "127.0.0.1", (0, 1)),
+        ("dev.test", "dev2.test", (0, 1)),
+        ("x.test", "prod.test", (1, 0)),
+        ("prod.test", "prod.test", (1, 0)),
+        ("prod.test", "dev.test", (0, 0)),
+        ("x.test", "x.test", (0, 0)),
+    ] {
+        let before = (two.prod.logins(), two.dev.logins());
+        let reply = login(sni, host).await;
+        let arrived = (two.prod.logins() - before.0, two.dev.logins() - before.1);
+        assert_eq!(arrived, at, "{sni} {host}: {reply}");
+        assert_eq!(reply.contains("[CONNECTION-UNKNOWN]"), at == (0, 0), "{sni} {host}: {reply}");
+    }
 }
