@@ -28,7 +28,7 @@ use crate::{
     proxy::Proxy,
     record::{RunEnd, unix_ms},
     refuse::{self, Stop},
-    session::{Background, Gate, Session, UpstreamTokens, login::fresh_request_id},
+    session::{Background, Gate, Session, login::fresh_request_id},
     statement::{Run, State, Told},
 };
 
@@ -374,8 +374,8 @@ pub(crate) async fn monitoring(proxy: &Arc<Proxy>, session: &Arc<Session>, query
     let upstream_id = binding.upstream_id.as_ref().unwrap_or(query_id);
     let path = paths::monitoring_path(upstream_id);
     let raw = proxy.call_upstream(session, Method::GET, &path, None).await?.map_err(refuse::unanswered)?;
-    let UpstreamTokens { session: token, master } = session.upstream();
-    let secrets: Vec<&Secret> = std::iter::once(&token).chain(&master).collect();
+    let tokens = session.upstream();
+    let secrets: Vec<&Secret> = std::iter::once(&tokens.session).chain(&tokens.master).collect();
     let terms = MonitoringTerms {
         upstream_id,
         query_id,

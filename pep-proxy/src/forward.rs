@@ -25,7 +25,7 @@ use crate::{
     proxy::Proxy,
     record::RunEnd,
     refuse::{self, Stop},
-    session::{Background, Ending, Gate, Session, UpstreamTokens},
+    session::{Background, Ending, Gate, Session},
     statement::{Done, Run},
 };
 
@@ -252,8 +252,8 @@ pub(crate) fn read(proxy: &Proxy, session: &Session, raw: &RawReply, terms: &Ter
     read.query_id = reply.query_id();
     read.result_ids = reply.result_ids();
     read.context = reply.context();
-    let UpstreamTokens { session: token, master } = session.upstream();
-    let secrets: Vec<&Secret> = std::iter::once(&token).chain(&master).collect();
+    let tokens = session.upstream();
+    let secrets: Vec<&Secret> = std::iter::once(&tokens.session).chain(&tokens.master).collect();
     let parts = match parts(proxy, session, &reply, terms) {
         Ok(parts) => parts,
         Err(error) => {

@@ -56,9 +56,10 @@ impl Front {
         self.connections.iter().map(|connection| &connection.proxy)
     }
 
-    /// Bytes of a body that are taken: as many as the connection takes that knows its caller.
-    pub(crate) fn body_bytes_max(&self, headers: &HeaderMap) -> usize {
-        self.proxies().map(|proxy| proxy.body_bytes_max(headers)).max().unwrap_or_default()
+    /// Bytes of a body that are taken: as many as the connection takes that knows its caller. `told` is what the body is said
+    /// to have.
+    pub(crate) fn body_bytes_max(&self, headers: &HeaderMap, told: Option<usize>) -> usize {
+        self.proxies().map(|proxy| proxy.body_bytes_max(headers, told)).max().unwrap_or_default()
     }
 
     /// Answers one call, whatever it is.

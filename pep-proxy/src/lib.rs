@@ -91,7 +91,7 @@ use crate::{
     listen::Bounds,
     proxy::Proxy,
     record::{Recorder, journal::Journal},
-    session::{Ending, Sessions},
+    session::{Ending, Sessions, opened::Opened},
     statement::Kept,
 };
 
@@ -260,6 +260,7 @@ fn proxy(
         cache: Cache::new(limits.cache_entries_max),
         sessions: Sessions::new(limits.sessions_max),
         sealer,
+        opened: Opened::new(),
         session_ttl: tokens.session_ttl,
         master_ttl: tokens.master_ttl,
         upstream: Upstream::new(upstream, &own.upstream_tls, limits.reply_bytes_max),

@@ -291,9 +291,8 @@ async fn one(
     bounds: &Bounds,
 ) -> Response<Either<Full<Bytes>, Flow>> {
     let gzip = takes_gzip(request.headers());
-    let body_bytes_max = front.body_bytes_max(request.headers());
     let tunnel = request.method() == Method::CONNECT;
-    let answer = match read(request, body_bytes_max, peer, bounds).await {
+    let answer = match read(request, front, peer, bounds).await {
         // The room for its body is given back once it is answered.
         Ok((call, _room)) => front.answer(call).await,
         Err(unread) => front.unread(unread),
@@ -305,13 +304,17 @@ async fn one(
 
 async fn read(
     request: Request<Incoming>,
-    body_bytes_max: usize,
+    front: &Front,
     peer: Peer,
     bounds: &Bounds,
-) -> Result<(Call, OwnedSemaphorePermit), Unread> {
+) -> Result<(Call, Option<OwnedSemaphorePermit>), Unread> {
     let (head, body) = request.into_parts();
     // What it says it has, or what it may have at most.
     let told = hyper::body::Body::size_hint(&body).upper().and_then(|bytes| usize::try_from(bytes).ok());
+    if told == Some(0) {
+        return Ok((call(head, Bytes::new(), peer), None));
+    }
+    let body_bytes_max = front.body_bytes_max(&head.headers, told);
     let over = told.is_some_and(|bytes| bytes > body_bytes_max);
     let room = bounds.room(told.unwrap_or(body_bytes_max).min(body_bytes_max)).await.ok_or(Unread::Busy)?;
     // Part of one that is too large is read all the same: a client that still writes hears no answer.
@@ -320,21 +323,24 @@ async fn read(
         .await
         .map_err(|_elapsed| if over { Unread::TooLarge } else { Unread::Cut })?
         .map_err(|error| if error.is::<LengthLimitError>() { Unread::TooLarge } else { Unread::Cut })?;
+    Ok((call(head, body.to_bytes(), peer), Some(room)))
+}
+
+fn call(head: http::request::Parts, body: Bytes, peer: Peer) -> Call {
     let (host, sound) =
         if peer.http2 { authority(&head) } else { (host(&head.headers), head.uri.authority().is_none()) };
     let base = host.map(|host| format!("{}://{host}", peer.scheme).into());
-    let call = Call {
+    Call {
         method: head.method,
         // A whole URL is what one sends to a proxy of the other sort; no path of ours is empty.
         path: if sound { head.uri.path().to_owned() } else { String::new() },
         query: head.uri.query().unwrap_or_default().to_owned(),
         headers: head.headers,
-        body: body.to_bytes(),
+        body,
         peer: peer.addr,
         sni: peer.sni,
         base,
-    };
-    Ok((call, room))
+    }
 }
 
 /// The one `Host` there is, when it is a host and perhaps a port.

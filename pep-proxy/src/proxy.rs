@@ -35,6 +35,7 @@ use crate::{
     session::{
         Ending, Session, Sessions,
         login::{self, fresh_request_id},
+        opened::Opened,
         renew::{self, Renewal},
     },
     statement::{self, Kept, Told},
@@ -59,6 +60,7 @@ pub(crate) struct Proxy {
     pub(crate) cache: Cache,
     pub(crate) sessions: Sessions,
     pub(crate) sealer: Sealer,
+    pub(crate) opened: Opened,
     pub(crate) session_ttl: Duration,
     pub(crate) master_ttl: Duration,
     pub(crate) upstream: Upstream,
@@ -113,8 +115,12 @@ impl Proxy {
         }
     }
 
-    /// Bytes of a body that are taken: few before anything shows that the caller may be somebody.
-    pub(crate) fn body_bytes_max(&self, headers: &HeaderMap) -> usize {
+    /// Bytes of a body that are taken: few before anything shows that the caller may be somebody. `told` is what the body
+    /// is said to have; a short one needs no such look.
+    pub(crate) fn body_bytes_max(&self, headers: &HeaderMap, told: Option<usize>) -> usize {
+        if told.is_some_and(|bytes| bytes <= STRANGER_BODY_BYTES_MAX) {
+            return self.body_bytes_max;
+        }
         let known = token(headers).is_some_and(|token| {
             [TokenKind::Session, TokenKind::Master]
                 .into_iter()
@@ -185,11 +191,19 @@ impl Proxy {
     /// The session the call's token stands for, if it still stands.
     async fn session(self: &Arc<Self>, call: &Call) -> Result<Arc<Session>, Stop> {
         let token = call.token().ok_or(Stop::TokenInvalid)?;
-        let sealed = self.sealer.open(token, TokenKind::Session, unix_ms()).map_err(|error| match error {
-            TokenError::Expired => Stop::Expired,
-            TokenError::Malformed | TokenError::UnknownKey | TokenError::Forged => Stop::TokenInvalid,
-        })?;
-        let session = self.resume(sealed).await?;
+        let session = match self.opened.get(token, unix_ms()) {
+            Some(session) => self.standing(session).await?,
+            None => {
+                let sealed = self.sealer.open(token, TokenKind::Session, unix_ms()).map_err(|error| match error {
+                    TokenError::Expired => Stop::Expired,
+                    TokenError::Malformed | TokenError::UnknownKey | TokenError::Forged => Stop::TokenInvalid,
+                })?;
+                let expires_ms = sealed.expires_ms;
+                let session = self.resume(sealed).await?;
+                self.opened.keep(token, &session, expires_ms);
+                session
+            }
+        };
         session.touch();
         Ok(session)
     }
@@ -198,13 +212,7 @@ impl Proxy {
     pub(crate) async fn resume(self: &Arc<Self>, sealed: SealedSession) -> Result<Arc<Session>, Stop> {
         let epoch = self.sessions.epoch();
         if let Some(session) = self.sessions.get(&sealed.session_id) {
-            if let Some(ending) = session.ending() {
-                return Err(ending.into());
-            }
-            if !session.is_checked(epoch) {
-                self.check(&session).await?;
-            }
-            return Ok(session);
+            return self.standing(session).await;
         }
         let there = self.pdp.session(&sealed.session_id).await?;
         if let Some(ending) = Ending::of(there.state()) {
@@ -217,6 +225,17 @@ impl Proxy {
                 "This proxy has no room for another session. Try again later, or through another proxy.",
             )
         })
+    }
+
+    /// A session in memory, if it still stands.
+    async fn standing(self: &Arc<Self>, session: Arc<Session>) -> Result<Arc<Session>, Stop> {
+        if let Some(ending) = session.ending() {
+            return Err(ending.into());
+        }
+        if !session.is_checked(self.sessions.epoch()) {
+            self.check(&session).await?;
+        }
+        Ok(session)
     }
 
     /// Asks the PDP whether a session in memory still stands.
@@ -283,9 +302,9 @@ impl Proxy {
             answer::write_off(self, session, &statement, session.ending() == Some(Ending::Revoked)).await;
         }
         if let Ok(id) = fresh_request_id() {
-            let token = session.upstream().session;
+            let tokens = session.upstream();
             let (path, body) = (paths::logout_path(&id), Bytes::from_static(b"{}"));
-            if let Err(error) = self.upstream.call(Method::POST, &path, Some(&token), Some(body)).await {
+            if let Err(error) = self.upstream.call(Method::POST, &path, Some(&tokens.session), Some(body)).await {
                 warn!(session_id = session.id, %error, "session at the warehouse not closed");
             }
         }
@@ -348,18 +367,18 @@ impl Proxy {
         path: &str,
         body: Option<Bytes>,
     ) -> Result<Result<RawReply, UpstreamError>, Stop> {
-        let token = session.upstream().session;
-        let reply = match self.upstream.call(method.clone(), path, Some(&token), body.clone()).await {
+        let tokens = session.upstream();
+        let reply = match self.upstream.call(method.clone(), path, Some(&tokens.session), body.clone()).await {
             Ok(reply) => reply,
             Err(error) => return Ok(Err(error)),
         };
         match self.loss(&reply) {
             None => Ok(Ok(reply)),
             Some(SessionLoss::Gone) => Err(self.upstream_gone(session)),
-            Some(SessionLoss::Expired) => match renew::upstream_token(self, session, Some(&token)).await {
+            Some(SessionLoss::Expired) => match renew::upstream_token(self, session, Some(&tokens.session)).await {
                 Renewal::Done => {
-                    let token = session.upstream().session;
-                    let again = self.upstream.call(method, path, Some(&token), body).await;
+                    let tokens = session.upstream();
+                    let again = self.upstream.call(method, path, Some(&tokens.session), body).await;
                     match again {
                         Ok(reply) if self.loss(&reply).is_some() => Err(self.upstream_gone(session)),
                         other => Ok(other),

@@ -5,6 +5,7 @@
 
 pub(crate) mod context;
 pub(crate) mod login;
+pub(crate) mod opened;
 pub(crate) mod renew;
 
 use std::{
@@ -50,7 +51,7 @@ pub(crate) struct Session {
     pub(crate) pooled: bool,
     /// Something was run in it that the next request must not find.
     traces: AtomicBool,
-    upstream: Mutex<UpstreamTokens>,
+    upstream: Mutex<Arc<UpstreamTokens>>,
     /// Held while Snowflake is asked for a fresh token.
     pub(crate) renewing: tokio::sync::Mutex<()>,
     /// Held while one statement is decided and sent, so that the context it was decided with is the one it runs in.
@@ -76,7 +77,7 @@ pub(crate) struct Background {
     pub(crate) moves: bool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct UpstreamTokens {
     pub(crate) session: Secret,
     pub(crate) master: Option<Secret>,
@@ -129,7 +130,10 @@ impl Session {
             expires_ms: sealed.session_expires_ms,
             pooled: false,
             traces: AtomicBool::new(false),
-            upstream: Mutex::new(UpstreamTokens { session: sealed.upstream_token, master: sealed.upstream_master }),
+            upstream: Mutex::new(Arc::new(UpstreamTokens {
+                session: sealed.upstream_token,
+                master: sealed.upstream_master,
+            })),
             renewing: tokio::sync::Mutex::default(),
             gate: tokio::sync::Mutex::new(Gate { context, believed, client_tag: sealed.query_tag }),
             runs: Mutex::default(),
@@ -141,12 +145,12 @@ impl Session {
         }
     }
 
-    pub(crate) fn upstream(&self) -> UpstreamTokens {
-        self.upstream.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn upstream(&self) -> Arc<UpstreamTokens> {
+        Arc::clone(&self.upstream.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn set_upstream(&self, tokens: UpstreamTokens) {
-        *self.upstream.lock().unwrap_or_else(PoisonError::into_inner) = tokens;
+        *self.upstream.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(tokens);
         self.upstream_lost.store(false, Ordering::Release);
     }
 
@@ -163,7 +167,7 @@ impl Session {
     pub(crate) fn learn_master(&self, master: Option<Secret>) {
         let mut tokens = self.upstream.lock().unwrap_or_else(PoisonError::into_inner);
         if tokens.master.is_none() {
-            tokens.master = master;
+            *tokens = Arc::new(UpstreamTokens { session: tokens.session.clone(), master });
         }
     }
 

@@ -13,7 +13,7 @@ use icegate_proto::v1::{Client, OpenSessionRequest, Session as PdpSession, open_
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{Ending, Session, UpstreamTokens, context};
+use super::{Ending, Session, context};
 use crate::{
     ask::pdp::PdpError, forward::upstream::UpstreamError, listen::Call, proxy::Proxy, record::unix_ms, refuse::Stop,
 };
@@ -210,7 +210,7 @@ pub(super) struct Minted {
 
 /// Seals the session as it is now. No token outlives the identity behind it.
 pub(super) fn mint(proxy: &Proxy, session: &Session, now_ms: i64) -> Result<Minted, Stop> {
-    let UpstreamTokens { session: upstream_token, master: upstream_master } = session.upstream();
+    let upstream = session.upstream();
     let (context, query_tag) = match session.gate.try_lock() {
         Ok(gate) => (context::to_sealed(gate.context.as_ref().unwrap_or(&gate.believed)), gate.client_tag.clone()),
         // A statement runs: where it leads to is not known yet. Whoever opens the token asks again.
@@ -229,7 +229,7 @@ pub(super) fn mint(proxy: &Proxy, session: &Session, now_ms: i64) -> Result<Mint
         principal_id: session.principal_id.clone(),
         principal_digest: session.principal_digest.clone(),
         agent: session.agent.clone(),
-        upstream_token,
+        upstream_token: upstream.session.clone(),
         upstream_master: None,
         upstream_session_id: session.upstream_session_id.clone(),
         client: session.client.clone(),
@@ -241,7 +241,7 @@ pub(super) fn mint(proxy: &Proxy, session: &Session, now_ms: i64) -> Result<Mint
     };
     let token = seal(proxy, &sealed)?;
     sealed.kind = TokenKind::Master;
-    sealed.upstream_master = upstream_master;
+    sealed.upstream_master.clone_from(&upstream.master);
     sealed.expires_ms = master_ends;
     let master = seal(proxy, &sealed)?;
     Ok(Minted { session: token, session_seconds: seconds(session_ends), master, master_seconds: seconds(master_ends) })

@@ -93,18 +93,18 @@ pub(crate) async fn upstream_token(proxy: &Proxy, session: &Session, spent: Opti
     if spent.is_some_and(|spent| spent.expose() != session.upstream().session.expose()) {
         return Renewal::Done;
     }
-    let UpstreamTokens { session: old, master } = session.upstream();
-    let Some(master) = master else {
+    let tokens = session.upstream();
+    let Some(master) = &tokens.master else {
         return Renewal::NoMaster;
     };
     let Ok(request_id) = fresh_request_id() else {
         return Renewal::Unanswered;
     };
-    let reply = renewal_call(proxy, &request_id, &old, &master).await;
+    let reply = renewal_call(proxy, &request_id, &tokens.session, master).await;
     match reply {
         Ok(reply) => match UpstreamSession::parse_renewal(&reply, &proxy.limits) {
             Ok(fresh) => {
-                let master = fresh.master_token.or(Some(master));
+                let master = fresh.master_token.or_else(|| Some(master.clone()));
                 session.set_upstream(UpstreamTokens { session: fresh.token, master });
                 Renewal::Done
             }

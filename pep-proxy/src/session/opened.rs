@@ -1,0 +1,43 @@
+//! Which session a token stands for, once it has been opened: opening one costs more than all else a poll takes.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use moka::sync::Cache;
+
+use super::Session;
+
+/// Bytes of tokens that are remembered.
+const BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// How long one that is not used is remembered.
+const IDLE: Duration = Duration::from_mins(10);
+
+/// Session tokens opened lately. Known by all their bytes, so that none stands for another.
+#[derive(Debug)]
+pub(crate) struct Opened(Cache<String, Entry>);
+
+#[derive(Debug, Clone)]
+struct Entry {
+    /// A token keeps no session in memory.
+    session: Weak<Session>,
+    expires_ms: i64,
+}
+
+impl Opened {
+    pub(crate) fn new() -> Self {
+        let weigh = |token: &String, _: &Entry| u32::try_from(token.len() + size_of::<Entry>()).unwrap_or(u32::MAX);
+        Self(Cache::builder().max_capacity(BYTES_MAX).weigher(weigh).time_to_idle(IDLE).build())
+    }
+
+    /// The session of a token that has not expired. Whether it still stands is to be looked at.
+    pub(crate) fn get(&self, token: &str, now_ms: i64) -> Option<Arc<Session>> {
+        self.0.get(token).filter(|entry| now_ms < entry.expires_ms)?.session.upgrade()
+    }
+
+    /// Remembers a token that was opened just now.
+    pub(crate) fn keep(&self, token: &str, session: &Arc<Session>, expires_ms: i64) {
+        self.0.insert(token.to_owned(), Entry { session: Arc::downgrade(session), expires_ms });
+    }
+}
