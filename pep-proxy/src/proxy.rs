@@ -191,18 +191,17 @@ impl Proxy {
     /// The session the call's token stands for, if it still stands.
     async fn session(self: &Arc<Self>, call: &Call) -> Result<Arc<Session>, Stop> {
         let token = call.token().ok_or(Stop::TokenInvalid)?;
-        let session = match self.opened.get(token, unix_ms()) {
-            Some(session) => self.standing(session).await?,
-            None => {
-                let sealed = self.sealer.open(token, TokenKind::Session, unix_ms()).map_err(|error| match error {
-                    TokenError::Expired => Stop::Expired,
-                    TokenError::Malformed | TokenError::UnknownKey | TokenError::Forged => Stop::TokenInvalid,
-                })?;
-                let expires_ms = sealed.expires_ms;
-                let session = self.resume(sealed).await?;
-                self.opened.keep(token, &session, expires_ms);
-                session
-            }
+        let session = if let Some(session) = self.opened.get(token, unix_ms()) {
+            self.standing(session).await?
+        } else {
+            let sealed = self.sealer.open(token, TokenKind::Session, unix_ms()).map_err(|error| match error {
+                TokenError::Expired => Stop::Expired,
+                TokenError::Malformed | TokenError::UnknownKey | TokenError::Forged => Stop::TokenInvalid,
+            })?;
+            let expires_ms = sealed.expires_ms;
+            let session = self.resume(sealed).await?;
+            self.opened.keep(token, &session, expires_ms);
+            session
         };
         session.touch();
         Ok(session)

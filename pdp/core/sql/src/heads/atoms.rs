@@ -68,10 +68,12 @@ impl Matcher<'_, '_> {
             "file" => self.file(effects),
             "stage" => self.stage(effects),
             "result" => {
-                let name = match self.word("LAST_QUERY_ID") {
-                    true => self.balanced().map(|_| "LAST_QUERY_ID".to_owned())?,
-                    false => literal(self.next()?)?.to_owned(),
+                let name = if self.word("LAST_QUERY_ID") {
+                    self.balanced().map(|_| "LAST_QUERY_ID")?
+                } else {
+                    literal(self.next()?)?
                 };
+                let name = name.to_owned();
                 self.touched.push(Touch::Missed { what: "result", name });
                 Some(())
             }
