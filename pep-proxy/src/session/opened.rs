@@ -41,3 +41,44 @@ impl Opened {
         self.0.insert(token.to_owned(), Entry { session: Arc::downgrade(session), expires_ms });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use icegate_pep_protocol::{ClientFacts, SealedSession, Secret, TokenKind};
+
+    use super::*;
+
+    fn session() -> Arc<Session> {
+        let sealed = SealedSession {
+            kind: TokenKind::Session,
+            session_id: "0198".to_owned(),
+            session_number: 1,
+            principal_id: "corp/ana".to_owned(),
+            principal_digest: "d".to_owned(),
+            agent: None,
+            upstream_token: Secret::new("t".to_owned()),
+            upstream_master: None,
+            upstream_session_id: "4711".to_owned(),
+            client: ClientFacts::default(),
+            context: icegate_pep_protocol::reply::SessionContext::default(),
+            query_tag: None,
+            issued_ms: 0,
+            expires_ms: 1000,
+            session_expires_ms: 1000,
+        };
+        Arc::new(Session::new(sealed, None, 0))
+    }
+
+    #[test]
+    fn a_token_stands_for_its_session_until_either_ends() {
+        let (opened, there) = (Opened::new(), session());
+        opened.keep("ver:1-token", &there, 1000);
+        assert!(opened.get("ver:1-token", 999).is_some_and(|found| Arc::ptr_eq(&found, &there)));
+        assert!(opened.get("ver:1-token", 1000).is_none(), "past its end");
+        for other in ["", "ver:1-toke", "ver:1-token ", "ver:1-tokeN"] {
+            assert!(opened.get(other, 0).is_none(), "{other}");
+        }
+        drop(there);
+        assert!(opened.get("ver:1-token", 0).is_none(), "its session is no longer in memory");
+    }
+}
