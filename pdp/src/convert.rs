@@ -2,7 +2,8 @@
 
 use icegate_pdp_approval::{Approval, State};
 use icegate_pdp_model::{
-    Agent, Assurance, Decision, Outcome, Principal, Reason, SessionContext, StatementAnalysis, Timestamp,
+    Agent, Assurance, ColumnName, Decision, Mask, MaskedOutput, Outcome, Principal, Reason, ResultMask, SessionContext,
+    StatementAnalysis, Timestamp,
 };
 use icegate_proto::v1;
 
@@ -86,8 +87,34 @@ pub(crate) fn decision(decision: &Decision) -> v1::DecideResponse {
             .collect(),
         statement_kinds: decision.statements.iter().map(|statement| statement.kind.to_string()).collect(),
         result_shapes: decision.statements.iter().map(result_shape).collect(),
+        result_masks: decision.result_masks.iter().map(result_mask).collect(),
         ..Default::default()
     }
+}
+
+/// A mask that is none of the result's goes as one that nobody knows: the PEP refuses it.
+fn result_mask(worn: &MaskedOutput) -> v1::ResultMask {
+    use v1::result_mask::{FormatPreserving, Mask as Worn, Scan, Tokenize};
+    // Without a domain, tokens are the column's own.
+    let domain = |domain: &Option<String>, column: &ColumnName| match domain {
+        Some(shared) => format!("domain {shared}"),
+        None => format!("column {column}"),
+    };
+    let mask = match &worn.mask {
+        Mask::Result(ResultMask::Tokenize { key, domain: of }) => {
+            Some(Worn::Tokenize(Tokenize { key: key.clone(), domain: domain(of, &worn.column) }))
+        }
+        Mask::Result(ResultMask::Fpe { key, domain: of, alphabet }) => Some(Worn::FormatPreserving(FormatPreserving {
+            key: key.clone(),
+            domain: domain(of, &worn.column),
+            alphabet: alphabet.as_str().to_owned(),
+        })),
+        Mask::Result(ResultMask::Scan { detectors }) => {
+            Some(Worn::Scan(Scan { detectors: detectors.iter().map(|it| it.as_str().to_owned()).collect() }))
+        }
+        _ => None,
+    };
+    v1::ResultMask { statement: worn.statement, ordinal: worn.ordinal, column: worn.column.to_string(), mask }
 }
 
 fn result_shape(statement: &StatementAnalysis) -> v1::ResultShape {

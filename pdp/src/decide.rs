@@ -280,7 +280,7 @@ impl Pdp {
             asked.bundle = self.bundle();
             decision = self.judge_once(asked, approvals.clone()).await?;
         }
-        Ok(decision)
+        Ok(if asked.request.masks_results { decision } else { without_result_masks(decision) })
     }
 
     /// The pure part, wherever its text belongs.
@@ -410,6 +410,19 @@ pub(crate) fn standing(session: &SessionRow, now: Timestamp) -> Option<Reason> {
             Some(Reason::new(Code::SessionEnded, "Your session has ended; connect again."))
         }
     }
+}
+
+/// A PEP that does not say that it masks results gets nothing to run that would need it.
+fn without_result_masks(decision: Decision) -> Decision {
+    let runs = decision.outcome != Outcome::Deny;
+    if !runs || decision.masks.iter().all(|masked| masked.mask.site().is_source()) {
+        return decision;
+    }
+    let reason = Reason::new(
+        Code::MaskImpossible,
+        "This statement's result has to be masked by the proxy, and the one you are connected to is too old to do it; leave the masked columns out, and tell your icegate administrator.",
+    );
+    Decision { statements: decision.statements, policies: decision.policies, ..Decision::deny(reason) }
 }
 
 fn unusable(what: &str) -> Reason {

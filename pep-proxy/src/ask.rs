@@ -161,6 +161,7 @@ fn request(question: Question<'_>) -> DecideRequest {
         describe_only: question.request.describe_only(),
         bindings_json: question.request.bindings_json(),
         approval_id: question.approval_id.unwrap_or_default().to_owned(),
+        masks_results: false,
     }
 }
 

@@ -6,7 +6,9 @@ use std::{
 };
 
 use icegate_pdp_decision::{Question, decide};
-use icegate_pdp_model::{Decision, ExplainedColumn, FilteredRelation, MaskedColumn, Outcome, Principal, Reason};
+use icegate_pdp_model::{
+    Decision, ExplainedColumn, FilteredRelation, MaskedColumn, MaskedOutput, Outcome, Principal, Reason,
+};
 use icegate_pdp_pip::BundleDir;
 use icegate_pdp_policy::{Bundle, BundleSource, SourceFile};
 use serde::Serialize;
@@ -85,6 +87,9 @@ struct Decided {
     /// What would be sent; null when nothing would.
     sql: Option<String>,
     masks: Vec<MaskedColumn>,
+    /// Columns of the result that the PEP would mask.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    result_masks: Vec<MaskedOutput>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     row_filters: Vec<FilteredRelation>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -104,6 +109,7 @@ impl Decided {
             outcome: decision.outcome,
             sql: decision.sql,
             masks: decision.masks,
+            result_masks: decision.result_masks,
             row_filters: decision.row_filters,
             columns: decision.columns,
             policies: decision.policies,
@@ -120,6 +126,7 @@ impl Decided {
             outcome: Outcome::Deny,
             sql: None,
             masks: Vec::new(),
+            result_masks: Vec::new(),
             row_filters: Vec::new(),
             columns: Vec::new(),
             policies: BTreeSet::new(),

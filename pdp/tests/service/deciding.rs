@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use icegate_proto::v1::{DecideRequest, Outcome, SearchRecordsRequest, WaitApprovalRequest, WatchRequest};
+use icegate_proto::v1::{DecideRequest, Outcome, SearchRecordsRequest, WaitApprovalRequest, WatchRequest, result_mask};
 use sqlx::{Connection as _, SqliteConnection};
 
 use crate::stand::{AGENT, ANA, STELLA, Stand, code_of, context};
@@ -47,6 +47,48 @@ async fn each_outcome_is_answered_and_on_record() {
         assert_eq!(record["seq"], answer.record_seq);
         assert_eq!(record["event"]["bundle_version"], answer.bundle_version);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn masks_of_the_result_go_to_a_pep_that_applies_them() {
+    let stand = Stand::start_policies(&[(
+        "tokens.cedar",
+        r#"@id("token-email") @mask("tokenize(key=crm, domain=mail)")
+        forbid (principal, action == Icegate::Action::"read_column", resource in Icegate::Tag::"pii.email");"#,
+    )])
+    .await;
+    let ana = stand.session(ANA).await;
+    let ask = |sql: &str, masks_results| DecideRequest {
+        session_id: ana.session_id.clone(),
+        request_id: "r".into(),
+        sql: sql.into(),
+        context: Some(context()),
+        statement_count: 1,
+        masks_results,
+        ..Default::default()
+    };
+    let decide = async |request| stand.decisions().decide(request).await.unwrap().into_inner();
+
+    let masked = decide(ask("SELECT id, email FROM customers", true)).await;
+    assert_eq!(masked.outcome(), Outcome::Mask, "{masked:?}");
+    assert!(!masked.sql.contains("crm") && masked.sql.contains(r#""EMAIL""#), "{}", masked.sql);
+    let [worn] = masked.result_masks.as_slice() else { panic!("{masked:?}") };
+    assert_eq!((worn.statement, worn.ordinal, worn.column.as_str()), (1, 2, "SALES.PUBLIC.CUSTOMERS.EMAIL"));
+    let Some(result_mask::Mask::Tokenize(token)) = &worn.mask else { panic!("{worn:?}") };
+    assert_eq!((token.key.as_str(), token.domain.as_str()), ("crm", "domain mail"));
+    assert!(masked.result_shapes[0].promised);
+    let found = stand.search(SearchRecordsRequest { decision_id: masked.decision_id, ..Default::default() }).await;
+    let record = found.iter().find(|record| record["event"]["kind"] == "decision").unwrap();
+    assert_eq!(record["event"]["columns"][1]["result_mask"], "tokenize(key=crm, domain=mail)", "{record}");
+    assert_eq!(record["event"]["masks"][0]["site"], "result");
+
+    let older = decide(ask("SELECT id, email FROM customers", false)).await;
+    assert_eq!((older.outcome(), code_of(&older), older.sql.as_str()), (Outcome::Deny, "MASK-IMPOSSIBLE", ""));
+    assert!(older.result_masks.is_empty());
+    let other = decide(ask("SELECT id FROM customers", false)).await;
+    assert_eq!(other.outcome(), Outcome::Allow, "{other:?}");
+    let decides = decide(ask("SELECT id FROM customers WHERE email = 'a@b.c'", true)).await;
+    assert_eq!((decides.outcome(), code_of(&decides)), (Outcome::Deny, "MASK-IMPOSSIBLE"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -129,6 +129,15 @@ impl Stand {
         Self::start_with("").await
     }
 
+    /// With these policy files besides the starting set.
+    pub(crate) async fn start_policies(files: &[(&str, &str)]) -> Self {
+        let (folder, issuer) = folder(PLAINTEXT, "");
+        for (name, text) in files {
+            std::fs::write(folder.path().join("policies").join(name), text).unwrap();
+        }
+        Self::again(folder, issuer).await
+    }
+
     pub(crate) async fn start_with(more: &str) -> Self {
         let (folder, issuer) = folder(PLAINTEXT, more);
         Self::again(folder, issuer).await

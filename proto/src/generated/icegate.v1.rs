@@ -2771,6 +2771,9 @@ pub struct DecideRequest {
     /// Set when a held statement is released: the approval to consume. Everything is decided afresh.
     #[prost(string, tag = "8")]
     pub approval_id: ::prost::alloc::string::String,
+    /// The PEP masks results as `DecideResponse.result_masks` says. Without it a decision that needs that is a refusal.
+    #[prost(bool, tag = "9")]
+    pub masks_results: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DecideResponse {
@@ -2810,6 +2813,67 @@ pub struct DecideResponse {
     /// What each statement's result looks like, in their order. The PEP withholds a result that looks otherwise.
     #[prost(message, repeated, tag = "13")]
     pub result_shapes: ::prost::alloc::vec::Vec<ResultShape>,
+    /// Output columns that the PEP must mask before anyone gets them: the text that is sent does not. A PEP that cannot, for
+    /// want of a key or because it does not know the mask, must not send the text.
+    #[prost(message, repeated, tag = "14")]
+    pub result_masks: ::prost::alloc::vec::Vec<ResultMask>,
+}
+/// What one output column wears.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResultMask {
+    /// The statement, from 1.
+    #[prost(uint32, tag = "1")]
+    pub statement: u32,
+    /// Position in its result, from 1. The result's shape is always promised.
+    #[prost(uint32, tag = "2")]
+    pub ordinal: u32,
+    /// Full name of the column it is, as it is stored.
+    #[prost(string, tag = "3")]
+    pub column: ::prost::alloc::string::String,
+    /// None of these: a mask that is not known.
+    #[prost(oneof = "result_mask::Mask", tags = "4, 5, 6")]
+    pub mask: ::core::option::Option<result_mask::Mask>,
+}
+/// Nested message and enum types in `ResultMask`.
+pub mod result_mask {
+    /// A keyed token.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Tokenize {
+        /// `name`, or `name@id` for one of its older keys.
+        #[prost(string, tag = "1")]
+        pub key: ::prost::alloc::string::String,
+        /// Columns of one domain share tokens.
+        #[prost(string, tag = "2")]
+        pub domain: ::prost::alloc::string::String,
+    }
+    /// Format-preserving encryption.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct FormatPreserving {
+        #[prost(string, tag = "1")]
+        pub key: ::prost::alloc::string::String,
+        #[prost(string, tag = "2")]
+        pub domain: ::prost::alloc::string::String,
+        /// `digits`, `lower`, `upper` or `alphanumeric`.
+        #[prost(string, tag = "3")]
+        pub alphabet: ::prost::alloc::string::String,
+    }
+    /// What is found is replaced.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Scan {
+        /// `card`, `email`, `phone`, `iban`, `national-id`, `secret`; at least one.
+        #[prost(string, repeated, tag = "1")]
+        pub detectors: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    }
+    /// None of these: a mask that is not known.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Mask {
+        #[prost(message, tag = "4")]
+        Tokenize(Tokenize),
+        #[prost(message, tag = "5")]
+        FormatPreserving(FormatPreserving),
+        #[prost(message, tag = "6")]
+        Scan(Scan),
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResultShape {
@@ -2857,7 +2921,7 @@ pub enum Outcome {
     Unspecified = 0,
     Allow = 1,
     Deny = 2,
-    /// Allowed as rewritten: some columns are masked at their source.
+    /// Allowed as rewritten: some columns are masked at their source, or by the PEP as `result_masks` says.
     Mask = 3,
     NeedsApproval = 4,
 }

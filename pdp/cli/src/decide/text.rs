@@ -18,7 +18,8 @@ use crate::{
 pub(crate) fn text(sql: &str, decision: &Decision, look: Look) -> String {
     let (tone, said) = match decision.outcome {
         Outcome::Allow => (Tone::Good, "it would run as it is"),
-        Outcome::Mask => (Tone::Warning, "it would run with masks at their source"),
+        Outcome::Mask if decision.result_masks.is_empty() => (Tone::Warning, "it would run with masks at their source"),
+        Outcome::Mask => (Tone::Warning, "it would run with masks, some of them in its result"),
         Outcome::NeedsApproval => (Tone::Warning, "it would wait for a person"),
         Outcome::Deny => (Tone::Error, "nothing would run"),
     };
@@ -33,6 +34,13 @@ pub(crate) fn text(sql: &str, decision: &Decision, look: Look) -> String {
             .iter()
             .map(|masked| vec![masked.column.to_string(), masked.mask.to_string(), masked.policy.clone()]);
         text.push_str(&look.table(&["masked column", "mask", "policy"], rows));
+    }
+    if !decision.result_masks.is_empty() {
+        text.push('\n');
+        let rows = decision.result_masks.iter().map(|worn| {
+            vec![format!("{}.{}", worn.statement, worn.ordinal), worn.column.to_string(), worn.mask.to_string()]
+        });
+        text.push_str(&look.table(&["in the result", "column", "mask"], rows));
     }
     text.push('\n');
     let shown = Shown::of(sql);

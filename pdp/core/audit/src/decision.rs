@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use icegate_pdp_model::{
-    Decision, Effect, ExplainedColumn, Kind, Level, MaskedColumn, ObjectKind, Outcome, Principal, Reason,
+    Decision, Effect, ExplainedColumn, Kind, Level, MaskSite, MaskedColumn, ObjectKind, Outcome, Principal, Reason,
     SessionContext, StatementAnalysis, Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -44,7 +44,7 @@ pub struct DecisionEvent {
     pub disclosed: BTreeSet<String>,
     /// Some output's sources could not be told: `disclosed` may lack columns.
     pub disclosed_opaque: bool,
-    /// Columns masked at their source.
+    /// Masked columns: at their source, or in the result.
     pub masks: Vec<MaskNote>,
     /// Relations of which only some rows were read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -108,10 +108,13 @@ pub struct ObjectNote {
 pub struct MaskNote {
     /// The column.
     pub column: String,
-    /// What replaces it.
+    /// What replaces it. It names its key, if it has one, and never holds it.
     pub mask: String,
     /// The policy that asked for it.
     pub policy: String,
+    /// Where it is applied.
+    #[serde(default, skip_serializing_if = "MaskSite::is_source")]
+    pub site: MaskSite,
 }
 
 /// One relation whose rows were filtered.
@@ -141,6 +144,9 @@ pub struct ColumnNote {
     /// Of those, the masked ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub masks: Vec<MaskNote>,
+    /// The mask that the PEP puts on it in the result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result_mask: Option<String>,
     /// Masked columns that only decided which rows or branch it came from.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub decided_by_masked: BTreeSet<String>,
@@ -246,7 +252,7 @@ impl DecisionEvent {
                     policies: filter.policies.clone(),
                 })
                 .collect(),
-            columns: decision.columns.iter().filter(|_| runs).map(ColumnNote::from).collect(),
+            columns: decision.columns.iter().filter(|_| runs).map(|column| column_note(column, decision)).collect(),
             outcome: decision.outcome,
             reasons: decision.reasons.clone(),
             policies: decision.policies.clone(),
@@ -319,21 +325,27 @@ impl DecisionEvent {
 
 impl From<&MaskedColumn> for MaskNote {
     fn from(masked: &MaskedColumn) -> Self {
-        Self { column: masked.column.to_string(), mask: masked.mask.to_string(), policy: masked.policy.clone() }
+        Self {
+            column: masked.column.to_string(),
+            mask: masked.mask.to_string(),
+            policy: masked.policy.clone(),
+            site: masked.mask.site(),
+        }
     }
 }
 
-impl From<&ExplainedColumn> for ColumnNote {
-    fn from(column: &ExplainedColumn) -> Self {
-        Self {
-            statement: column.statement,
-            ordinal: column.ordinal,
-            name: column.name.clone(),
-            sources: column.sources.iter().map(ToString::to_string).collect(),
-            masks: column.masks.iter().map(MaskNote::from).collect(),
-            decided_by_masked: column.decided_by_masked.iter().map(ToString::to_string).collect(),
-            opaque: column.opaque,
-        }
+fn column_note(column: &ExplainedColumn, decision: &Decision) -> ColumnNote {
+    let place = (column.statement, column.ordinal);
+    let worn = decision.result_masks.iter().find(|worn| (worn.statement, worn.ordinal) == place);
+    ColumnNote {
+        statement: column.statement,
+        ordinal: column.ordinal,
+        name: column.name.clone(),
+        sources: column.sources.iter().map(ToString::to_string).collect(),
+        masks: column.masks.iter().map(MaskNote::from).collect(),
+        result_mask: worn.map(|worn| worn.mask.to_string()),
+        decided_by_masked: column.decided_by_masked.iter().map(ToString::to_string).collect(),
+        opaque: column.opaque,
     }
 }
 

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use icegate_pdp_audit::{Asking, Client, DecisionEvent, Event, JournaledRun, MaskNote, ObjectNote, Record, sha256_hex};
 use icegate_pdp_model::{
-    Code, ColumnName, Decision, Effect, ExplainedColumn, Facts, FilteredRelation, Kind, Level, Mask, MaskedColumn,
-    ObjectAccess, ObjectKind, ObjectName, Outcome, OutputColumn, Principal, Reason, RelationName, SessionContext,
-    StatementAnalysis, Timestamp, Transformation, Verb,
+    Code, ColumnName, Decision, Effect, ExplainedColumn, Facts, FilteredRelation, Kind, Level, Mask, MaskSite,
+    MaskedColumn, MaskedOutput, ObjectAccess, ObjectKind, ObjectName, Outcome, OutputColumn, Principal, Reason,
+    RelationName, SessionContext, StatementAnalysis, Timestamp, Transformation, Verb,
 };
 
 const SQL: &str = "select email, count(*) from customers where id > 5 group by 1";
@@ -63,6 +63,7 @@ fn masked() -> Decision {
         sql: Some("select '***'".into()),
         reasons: vec![Reason::of_policy(Code::PolicyMask, "pii", "Masked.")],
         masks: vec![MaskedColumn { column: column("EMAIL"), mask: Mask::Email, policy: "pii".into() }],
+        result_masks: vec![],
         row_filters: vec![FilteredRelation {
             relation: "SALES.PUBLIC.CUSTOMERS".parse().unwrap(),
             condition: "FALSE".into(),
@@ -111,7 +112,12 @@ fn a_masked_read_says_what_is_disclosed_and_how() {
     assert!(!event.disclosed_opaque);
     assert_eq!(
         event.masks,
-        [MaskNote { column: "SALES.PUBLIC.CUSTOMERS.EMAIL".into(), mask: "email".into(), policy: "pii".into() }]
+        [MaskNote {
+            column: "SALES.PUBLIC.CUSTOMERS.EMAIL".into(),
+            mask: "email".into(),
+            policy: "pii".into(),
+            site: MaskSite::Source
+        }]
     );
     assert_eq!(event.row_filters[0].relation, "SALES.PUBLIC.CUSTOMERS");
     assert_eq!((event.columns[0].name.as_str(), &event.columns[0].masks), ("EMAIL", &event.masks));
@@ -125,6 +131,25 @@ fn a_masked_read_says_what_is_disclosed_and_how() {
 
     let record = Record { seq: 1, at: Timestamp(0), event: Event::Decision(Box::new(event)) };
     assert_eq!(Record::from_canonical(&record.canonical()).unwrap(), record);
+}
+
+#[test]
+fn a_mask_in_the_result_is_on_record_by_the_name_of_its_key() {
+    let mask: Mask = "tokenize(key=crm, domain=mail)".parse().unwrap();
+    let mut decision = masked();
+    decision.masks[0].mask = mask.clone();
+    decision.columns[0].masks[0].mask = mask.clone();
+    decision.result_masks = vec![MaskedOutput { statement: 1, ordinal: 1, column: column("EMAIL"), mask }];
+    let event = event(&decision, "");
+    assert_eq!(
+        (event.masks[0].site, event.masks[0].mask.as_str()),
+        (MaskSite::Result, "tokenize(key=crm, domain=mail)")
+    );
+    assert_eq!(event.columns[0].result_mask.as_deref(), Some("tokenize(key=crm, domain=mail)"));
+    let record = Record { seq: 1, at: Timestamp(0), event: Event::Decision(Box::new(event)) };
+    assert_eq!(Record::from_canonical(&record.canonical()).unwrap(), record);
+    let text = String::from_utf8(record.canonical()).unwrap();
+    assert!(text.contains(r#""site":"result""#), "{text}");
 }
 
 #[test]

@@ -93,7 +93,8 @@ fn oblige(analyzed: Analyzed<'_>, verdict: Verdict, hash_salt: &str) -> Decision
             }
         }
     };
-    let (sql, row_filters) = sql.map_or_else(Default::default, |it| (Some(it.sql), it.row_filters));
+    let (sql, row_filters, result_masks) =
+        sql.map_or_else(Default::default, |it| (Some(it.sql), it.row_filters, it.result_masks));
     if !row_filters.is_empty() && matches!(outcome, Outcome::Allow | Outcome::Mask) {
         outcome = Outcome::Mask;
         for filter in &row_filters {
@@ -110,11 +111,13 @@ fn oblige(analyzed: Analyzed<'_>, verdict: Verdict, hash_salt: &str) -> Decision
     }
     let sql = sql.filter(|_| outcome != Outcome::NeedsApproval);
     let columns = if sql.is_some() { explained(&analyzed.statements, &masks) } else { Vec::new() };
+    let result_masks = if sql.is_some() { result_masks } else { Vec::new() };
     Decision {
         outcome,
         sql,
         reasons,
         masks,
+        result_masks,
         row_filters,
         columns,
         approval_groups,

@@ -13,8 +13,11 @@ pub struct Decision {
     pub sql: Option<String>,
     /// Why, in the order the statements come.
     pub reasons: Vec<Reason>,
-    /// Columns masked at their source.
+    /// Masked columns: at their source, or in the result.
     pub masks: Vec<MaskedColumn>,
+    /// Output columns that the PEP masks. Empty when nothing may run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub result_masks: Vec<MaskedOutput>,
     /// Relations of which only some rows are read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub row_filters: Vec<FilteredRelation>,
@@ -38,6 +41,7 @@ impl Decision {
             policies: reason.policy.clone().into_iter().collect(),
             reasons: vec![reason],
             masks: Vec::new(),
+            result_masks: Vec::new(),
             row_filters: Vec::new(),
             columns: Vec::new(),
             approval_groups: BTreeSet::new(),
@@ -59,7 +63,7 @@ pub enum Outcome {
     Deny,
     /// Nothing until a person of each group has approved.
     NeedsApproval,
-    /// It may run as rewritten.
+    /// It may run as rewritten, and what comes back is masked where that says so.
     Mask,
     /// It may run as it is.
     Allow,
@@ -83,7 +87,21 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// A column that is masked at its source, by which policy.
+/// One output column that the PEP masks: it is this column as it is stored, and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MaskedOutput {
+    /// The statement, from 1.
+    pub statement: u32,
+    /// Position in its result, from 1.
+    pub ordinal: u32,
+    /// The protected column.
+    pub column: ColumnName,
+    /// What it wears; its [`site`](Mask::site) is the result.
+    pub mask: Mask,
+}
+
+/// A column that is masked, by which policy.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct MaskedColumn {
     /// The protected column.

@@ -25,9 +25,9 @@ pub use catalog::{
     AttributeType, COLUMNS_MAX, Catalog, CatalogColumn, CatalogError, CatalogRelation, Conflict, Nature, RelationKind,
     TAG_CHARS_MAX, TAGS_MAX, TYPE_CHARS_MAX, VIEW_BYTES_MAX, is_tag,
 };
-pub use decision::{Code, Decision, ExplainedColumn, MaskedColumn, Outcome, Reason};
+pub use decision::{Code, Decision, ExplainedColumn, MaskedColumn, MaskedOutput, Outcome, Reason};
 pub use error::with_causes;
-pub use mask::{Mask, MaskError, MaskSite, TimeUnit};
+pub use mask::{Alphabet, Detector, Mask, MaskError, MaskSite, ResultMask, TimeUnit};
 pub use name::{ColumnName, NameError, ObjectName, RelationName};
 pub use principal::{Agent, Assurance, Attribute, Principal};
 pub use rows::{Comparison, FilteredRelation, Operand, PatternPart, Predicate, RowFilter, RowValue};

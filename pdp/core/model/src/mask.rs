@@ -1,7 +1,11 @@
+mod result;
+
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize, de::Error as _};
 use thiserror::Error;
+
+pub use self::result::{Alphabet, Detector, ResultMask};
 
 /// Longest constant a `redact` mask may carry, in characters.
 const REDACT_CHARS_MAX: usize = 100;
@@ -60,6 +64,8 @@ pub enum Mask {
         /// Width of a bucket, at least 1.
         size: u64,
     },
+    /// A mask that is applied to the result, by the PEP.
+    Result(ResultMask),
 }
 
 /// What a time is truncated to, coarsest first.
@@ -91,12 +97,21 @@ impl TimeUnit {
 }
 
 /// Where a mask is applied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum MaskSite {
     /// In the query, where the column is read.
+    #[default]
     Source,
     /// In the result, by the PEP: what needs a key that SQL must not hold, or content that SQL cannot look into.
     Result,
+}
+
+impl MaskSite {
+    /// Whether it is the usual one, which needs no word.
+    pub fn is_source(&self) -> bool {
+        *self == Self::Source
+    }
 }
 
 /// Why a text is not a mask.
@@ -104,7 +119,7 @@ pub enum MaskSite {
 pub enum MaskError {
     /// No mask has this name.
     #[error(
-        "`{0}` is not a mask; masks are null, redact, constant, hash, bucket, round, year, truncate, card, phone, partial and email"
+        "`{0}` is not a mask; masks are null, redact, constant, hash, bucket, round, year, truncate, card, phone, partial, email, tokenize, fpe and scan"
     )]
     Unknown(String),
     /// The parameters do not fit the mask.
@@ -133,6 +148,7 @@ impl Mask {
             | Self::Truncate { .. }
             | Self::Round { .. }
             | Self::Bucket { .. } => MaskSite::Source,
+            Self::Result(_) => MaskSite::Result,
         }
     }
 
@@ -142,26 +158,39 @@ impl Mask {
             Self::Null => 0,
             Self::Redact { .. } => 1,
             Self::Constant { .. } => 2,
-            Self::Hash => 3,
-            Self::Bucket { .. } => 4,
-            Self::Round { .. } => 5,
-            Self::Year => 6,
-            Self::Truncate { .. } => 7,
-            Self::Card => 8,
-            Self::Phone => 9,
-            Self::Partial { .. } => 10,
-            Self::Email => 11,
+            Self::Result(ResultMask::Tokenize { .. }) => 3,
+            Self::Hash => 4,
+            Self::Result(ResultMask::Fpe { .. }) => 5,
+            Self::Bucket { .. } => 6,
+            Self::Round { .. } => 7,
+            Self::Year => 8,
+            Self::Truncate { .. } => 9,
+            Self::Card => 10,
+            Self::Phone => 11,
+            Self::Partial { .. } => 12,
+            Self::Email => 13,
+            // What it does not find is shown.
+            Self::Result(ResultMask::Scan { .. }) => 14,
         }
     }
 
-    /// Of two masks the stricter; between equals in kind, the one that keeps less.
+    /// Of two masks the stricter; between equals in kind, the one that keeps less. Two scans become one that looks for
+    /// what either looks for.
     #[must_use]
     pub fn stricter(self, other: Self) -> Self {
+        if let (
+            Self::Result(ResultMask::Scan { detectors: ours }),
+            Self::Result(ResultMask::Scan { detectors: theirs }),
+        ) = (&self, &other)
+        {
+            return Self::Result(ResultMask::Scan { detectors: ours | theirs });
+        }
         let key = |mask: &Self| {
             let kept = match mask {
                 Self::Partial { first, last } => u64::from(*first) + u64::from(*last),
                 Self::Bucket { size } | Self::Round { size } => u64::MAX - size,
                 Self::Truncate { unit } => *unit as u64,
+                Self::Result(mask) => mask.overlooked() as u64,
                 Self::Null
                 | Self::Redact { .. }
                 | Self::Constant { .. }
@@ -199,6 +228,7 @@ impl fmt::Display for Mask {
             Self::Partial { first, last } => write!(f, "partial(first={first}, last={last})"),
             Self::Year => f.write_str("year"),
             Self::Bucket { size } => write!(f, "bucket({size})"),
+            Self::Result(mask) => mask.fmt(f),
         }
     }
 }
@@ -215,6 +245,9 @@ impl FromStr for Mask {
                 None => return Err(wrong(text, "the parenthesis is not closed")),
             },
         };
+        if let Some(read) = ResultMask::read(text, name, parameters) {
+            return read.map(Self::Result);
+        }
         match (name, parameters) {
             ("null", None) => Ok(Self::Null),
             ("redact", None) => Ok(Self::Redact { text: None }),
@@ -367,7 +400,9 @@ mod tests {
             "null",
             "redact",
             "constant(0)",
+            "tokenize(key=k)",
             "hash",
+            "fpe(key=k)",
             "bucket(1000)",
             "bucket(10)",
             "round(1000)",
@@ -382,6 +417,7 @@ mod tests {
             "partial(last=2)",
             "partial(last=4)",
             "email",
+            "scan",
         ];
         let masks = texts.map(|text| text.parse::<Mask>().unwrap());
         for (at, strict) in masks.iter().enumerate() {

@@ -131,6 +131,7 @@ fn fits(mask: &Mask, data_type: &str) -> bool {
     let name = data_type.split(['(', ' ']).next().unwrap_or_default();
     match mask {
         Mask::Null | Mask::Redact { .. } => true,
+        Mask::Result(mask) => mask.fits(data_type),
         // Which constants a type takes is known where the text is rewritten.
         Mask::Constant { .. } => name != "VARIANT",
         Mask::Hash | Mask::Email | Mask::Phone | Mask::Card | Mask::Partial { .. } => {

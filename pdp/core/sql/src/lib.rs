@@ -65,4 +65,4 @@ mod statement;
 
 pub use analyze::{AnalyzeError, Analyzed, Limits, analyze};
 pub use locate::{Located, locate};
-pub use rewrite::{Rewriting, Rewritten, Unmaskable};
+pub use rewrite::{ResultPlace, Rewriting, Rewritten, Unmaskable};

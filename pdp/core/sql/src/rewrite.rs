@@ -1,20 +1,24 @@
-//! Masks at the source: each read of a masked column becomes a read of a derived table, spliced into the text.
+//! Masks at the source: each read of a masked column becomes a read of a derived table, spliced into the text. A column that
+//! is masked in the result is only listed there by its name.
 
 mod masks;
+mod results;
 mod rows;
 mod splice;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 use icegate_pdp_model::{
-    CatalogColumn, ColumnName, Effect, FilteredRelation, Mask, ObjectName, RelationName, RowFilter, StatementAnalysis,
-    Transformation, Verb,
+    CatalogColumn, ColumnName, Effect, FilteredRelation, Mask, MaskSite, MaskedOutput, ObjectName, RelationName,
+    RowFilter, StatementAnalysis, Transformation, Verb,
 };
 use thiserror::Error;
 
+pub use self::results::ResultPlace;
 use crate::{
     analyze::{Analyzed, Limits, Plan, Purpose, analyze_for},
     gate,
@@ -115,6 +119,16 @@ pub enum Unmaskable {
         /// The masked column.
         column: ColumnName,
     },
+    /// The PEP masks it in the result, and here it is not a column of the result and nothing else.
+    #[error("Column `{column}` is masked for you in results (`{mask}`), and {}.", .place.said())]
+    Result {
+        /// The masked column.
+        column: ColumnName,
+        /// The mask.
+        mask: Box<str>,
+        /// What is done with it.
+        place: ResultPlace,
+    },
     /// Rows of a relation are filtered, and here they cannot be.
     #[error("Some rows of `{relation}` are not for you, and {why}.")]
     Rows {
@@ -151,6 +165,8 @@ pub struct Rewritten {
     pub sql: String,
     /// The row filters that stand in it, each once.
     pub row_filters: Vec<FilteredRelation>,
+    /// Columns of its results that are still to be masked, by statement and ordinal.
+    pub result_masks: Vec<MaskedOutput>,
 }
 
 /// What a refusal is about.
@@ -247,20 +263,25 @@ impl Blame {
 
 /// Masks and filters each read, then proves that the new text does what the old one did.
 pub(crate) fn rewrite(analyzed: &Analyzed<'_>, rewriting: &Rewriting<'_>) -> Result<Rewritten, Unmaskable> {
-    let masks = rewriting.masks;
+    let placed = results::placed(analyzed, rewriting.masks)?;
+    let result_masks = placed.outputs;
     let mut splices = Vec::new();
     let mut first = None;
     let (mut replaced, mut gained) = (BTreeSet::new(), BTreeSet::new());
     let mut filtered = BTreeSet::new();
     for (at, (plan, statement)) in analyzed.plans.iter().zip(&analyzed.statements).enumerate() {
         let filters = rewriting.row_filters.get(at).map_or(&[][..], Vec::as_slice);
+        let masks = &without(rewriting.masks, placed.dropped.get(at));
         for site in &plan.sites {
             let Some(known) = plan.known.get(site.known) else { continue };
             let masked = masked_at(plan, known, site, masks)?;
             let filter = filter_at(statement, known, site, filters)?;
             let first_masked = masked.keys().next().and_then(|&column| column_at(known, column));
             // Were the catalog's order not the table's, a place would mean another column: listed by name it cannot.
-            let listed = || if site.by_place { guarded(plan, known, masks) } else { None };
+            let listed = || {
+                let used = |&column: &usize| under(plan, known, column).iter().any(|name| in_result(masks, name));
+                if site.by_place || site.used.iter().any(used) { guarded(plan, known, masks) } else { None }
+            };
             let column = first_masked.or_else(listed).map(Blame::Column);
             let Some(blame) = column.or_else(|| filter.map(|_| Blame::Rows((*known.name).clone()))) else { continue };
             refuse(plan, known, site, &blame)?;
@@ -284,10 +305,30 @@ pub(crate) fn rewrite(analyzed: &Analyzed<'_>, rewriting: &Rewriting<'_>) -> Res
         rows_covered(plan, statement, filters)?;
     }
     let row_filters = filtered.into_iter().collect();
-    let Some(first) = first else { return Ok(Rewritten { sql: analyzed.sql.to_owned(), row_filters }) };
+    let Some(first) = first else { return Ok(Rewritten { sql: analyzed.sql.to_owned(), row_filters, result_masks }) };
     let sql = splice::apply(analyzed.sql, &mut splices).ok_or_else(|| first.form())?;
     prove(analyzed, &splices, &replaced, &gained, &sql, &first)?;
-    Ok(Rewritten { sql, row_filters })
+    Ok(Rewritten { sql, row_filters, result_masks })
+}
+
+/// The masks, with none of the columns' values read that the statement drops.
+fn without<'m>(
+    masks: &'m BTreeMap<ColumnName, Mask>,
+    dropped: Option<&BTreeSet<ColumnName>>,
+) -> Cow<'m, BTreeMap<ColumnName, Mask>> {
+    match dropped.filter(|dropped| !dropped.is_empty()) {
+        None => Cow::Borrowed(masks),
+        Some(dropped) => {
+            let mut masks = masks.clone();
+            masks.extend(dropped.iter().map(|column| (column.clone(), Mask::Null)));
+            Cow::Owned(masks)
+        }
+    }
+}
+
+/// Whether the column is masked by the PEP.
+fn in_result(masks: &BTreeMap<ColumnName, Mask>, column: &ColumnName) -> bool {
+    masks.get(column).is_some_and(|mask| mask.site() == MaskSite::Result)
 }
 
 /// The filter of the rows a site reads, where one can stand.
@@ -376,12 +417,13 @@ fn masked_at<'m>(
     masks: &'m BTreeMap<ColumnName, Mask>,
 ) -> Result<BTreeMap<usize, Mask>, Unmaskable> {
     let mut masked: BTreeMap<usize, Mask> = BTreeMap::new();
+    let at_source = |name: &ColumnName| masks.get(name).filter(|mask| mask.site() == MaskSite::Source);
     let mask_of = |id: ColumnId| -> Option<(ColumnName, &'m Mask)> {
         let name = numbered(plan, id)?;
-        masks.get(&name).map(|mask| (name, mask))
+        at_source(&name).map(|mask| (name, mask))
     };
     for &column in &site.used {
-        if let Some(mask) = column_at(known, column).and_then(|name| masks.get(&name)) {
+        if let Some(mask) = column_at(known, column).and_then(|name| at_source(&name)) {
             masked.insert(column, mask.clone());
         }
         let Some(output) = known.view.as_ref().and_then(|view| view.columns.get(column)) else { continue };

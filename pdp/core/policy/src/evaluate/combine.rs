@@ -138,7 +138,13 @@ impl Combination {
             Some(known) => {
                 let strictest = known.0.clone().stricter(mask.clone());
                 if strictest != known.0 || (*mask == known.0 && entry.1 < known.1) {
+                    // Of two scans neither is the stricter: their sum is.
+                    let summed = strictest != *mask;
                     *known = entry;
+                    if summed {
+                        known.2.message = sentence::masked(column, &strictest);
+                        known.0 = strictest;
+                    }
                 }
             }
         }

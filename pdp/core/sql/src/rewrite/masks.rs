@@ -74,7 +74,8 @@ pub(crate) fn masked(
             | Mask::Card
             | Mask::Truncate { .. }
             | Mask::Round { .. }
-            | Mask::Bucket { .. },
+            | Mask::Bucket { .. }
+            | Mask::Result(_),
             _,
         ) => return Err(unfit()),
     };
