@@ -79,13 +79,9 @@ pub(super) fn placed(analyzed: &Analyzed<'_>, masks: &BTreeMap<ColumnName, Mask>
             for output in shown {
                 // Through a view both columns may be masked: the stricter mask is worn.
                 let worn = output.sources.iter().filter_map(|source| masks.get_key_value(source));
-                let Some((column, mask)) = worn.min_by(|(_, one), (_, two)| stricter_first(one, two)) else { continue };
-                placed.outputs.push(MaskedOutput {
-                    statement: number,
-                    ordinal: output.ordinal,
-                    column: (*column).clone(),
-                    mask: (*mask).clone(),
-                });
+                let worn = worn.map(|(column, mask)| ((*column).clone(), (*mask).clone())).reduce(stricter);
+                let Some((column, mask)) = worn else { continue };
+                placed.outputs.push(MaskedOutput { statement: number, ordinal: output.ordinal, column, mask });
             }
         }
         fitting(plan, statement, &masks)?;
@@ -100,14 +96,10 @@ fn named(masks: &BTreeMap<&ColumnName, &Mask>, column: &ColumnName) -> Box<str> 
     masks.get(column).map(ToString::to_string).unwrap_or_default().into()
 }
 
-fn stricter_first(one: &Mask, two: &Mask) -> std::cmp::Ordering {
-    if one == two {
-        std::cmp::Ordering::Equal
-    } else if one.clone().stricter(two.clone()) == *one {
-        std::cmp::Ordering::Less
-    } else {
-        std::cmp::Ordering::Greater
-    }
+/// The stricter mask of two, and whose it is. Of two scans that is one that looks for what either looks for.
+fn stricter((one, own): (ColumnName, Mask), (two, other): (ColumnName, Mask)) -> (ColumnName, Mask) {
+    let strictest = own.clone().stricter(other);
+    (if strictest == own { one } else { two }, strictest)
 }
 
 /// The outputs that are this column, when nothing else is made of it. None: what is read is dropped.
