@@ -420,7 +420,7 @@ fn without_result_masks(decision: Decision) -> Decision {
     }
     let reason = Reason::new(
         Code::MaskImpossible,
-        "This statement's result has to be masked by the proxy, and the one you are connected to is too old to do it; leave the masked columns out, and tell your icegate administrator.",
+        "This statement's result has to be masked by the proxy, and the one you are connected to does not do that; leave the masked columns out, and tell your icegate administrator.",
     );
     Decision { statements: decision.statements, policies: decision.policies, ..Decision::deny(reason) }
 }
