@@ -28,8 +28,8 @@
 //! );
 //! ```
 //!
-//! In the order a statement flows: [`config`], `listen` (sockets and bytes), `front` (which connection), `proxy` (which part answers which call),
-//! `session` (login, renewal, where a session stands), `statement` (one run from request to record), `ask` (the PDP, the
+//! In the order a statement flows: [`config`], `listen` (sockets and bytes), `front` (which connection), `proxy` (which part
+//! answers which call), `session` (login, renewal, where a session stands), `statement` (one run from request to record), `ask` (the PDP, the
 //! decision cache, the watch), `refuse`, `hold` (waiting for a person), `forward` (Snowflake), `answer` (results by id,
 //! monitoring, aborts), `chunk` (parts of results in storage), `api` (the SQL API), `record` (outcomes and the journal),
 //! `catalog` (the PDP's questions about the warehouse), `rotate` (credentials that change while it runs), [`metrics`].
@@ -156,6 +156,12 @@ async fn serve(config: Config, secrets: Secrets) -> Result<Running, StartError> 
     // A library of ours may ask rustls for "the" provider: let there be one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let _ = metrics::handle();
+    if config.results.chunks == config::Delivering::Direct {
+        info!("parts of large results go from storage to drivers directly, past this proxy");
+    }
+    if secrets.token_keys_passing {
+        warn!("`tokens.keys_file` is not set: a restart of this proxy ends all sessions");
+    }
     let Secrets { server_tls, connections, .. } = &secrets;
     let proxies = config.connections.iter().zip(connections);
     let proxies = proxies.map(|(connection, own)| Ok(Arc::new(proxy(&config, connection, &secrets, own)?)));
@@ -234,12 +240,6 @@ fn proxy(
     };
     let unopened = |source| StartError::Journal { path: journal_path.display().to_string(), source };
     let journal = Journal::open(&journal_path, config.journal.bytes_max).map_err(unopened)?;
-    if config.results.chunks == config::Delivering::Direct {
-        info!("parts of large results go from storage to drivers directly, past this proxy");
-    }
-    if secrets.token_keys_passing {
-        warn!("`tokens.keys_file` is not set: a restart of this proxy ends all sessions");
-    }
     let queries = Queries::open(&beside(&journal_path, ".queries"), limits.queries_max).map_err(unopened)?;
     let pdp = Pdp::new(&connection.pdp, own.pdp_tls.clone(), &config.pep_id).map_err(StartError::Pdp)?;
     let keys = secrets.token_keys.iter().map(|key| SealKey::new(*key_of_connection(key, name))).collect();
