@@ -163,10 +163,8 @@ class Bench:
     def asked(self):
         """Envoy before the warehouse, asking an authorizer that says yes and records nothing."""
         port, authorizer = free_port(), free_port()
-        yes = f"""worker_processes 1;\ndaemon off;\nmaster_process off;\nerror_log {self.home}/yes.log error;\npid {self.home}/yes.pid;
-events {{ worker_connections 8192; }}
-http {{ access_log off; client_body_temp_path {self.home}/yes-body; keepalive_requests 1000000000;
-  server {{ listen 127.0.0.1:{authorizer} backlog=4096; location / {{ return 200 ''; }} }} }}"""
+        server = f"  server {{ listen 127.0.0.1:{authorizer} backlog=4096; location / {{ return 200 ''; }} }}"
+        yes = warehouse.nginx(self.home, "yes", server)
         says_yes = self.start_file("authorizer", "nginx", yes, PROXY_CPU, authorizer)
         envoy = self.start_file("envoy-asking", "envoy", peers.envoy(port, self.small, None, authorizer), PROXY_CPU, port, "--use-dynamic-base-id")
         return Target("envoy asking", f"http://127.0.0.1:{port}", [envoy, says_yes])

@@ -4,7 +4,7 @@
 local kind, lines = nil, {}
 local at, serial = 0, 0
 local statement = [[{"sqlText":"SELECT id FROM customers WHERE country = '%s'","asyncExec":false,"sequenceId":1,"querySubmissionTime":1}]]
-local letters = { heartbeat = true, poll = true, part = true, statement = true, fresh = true }
+local kinds = { heartbeat = true, poll = true, part = true, statement = true, fresh = true }
 local threads = 0
 
 function setup(thread)
@@ -14,7 +14,7 @@ end
 
 function init(arguments)
   kind = arguments[1]
-  assert(letters[kind], "unknown kind of request")
+  assert(kinds[kind], "unknown kind of request")
   for line in io.lines(arguments[2]) do
     local token, target = line:match("^(%S+)%s*(%S*)$")
     lines[#lines + 1] = { token = token, target = target }

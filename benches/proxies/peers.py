@@ -2,24 +2,13 @@
 
 import pathlib
 
+import warehouse
+
 
 def nginx(home: pathlib.Path, port: int, upstream: int, tls: tuple[str, str] | None) -> str:
     listen = f"listen 127.0.0.1:{port} backlog=4096" + (" ssl;" if tls else ";")
     certificate = f"ssl_certificate {tls[0]}; ssl_certificate_key {tls[1]}; ssl_protocols TLSv1.3;" if tls else ""
-    return f"""
-worker_processes 1;
-daemon off;
-master_process off;
-error_log {home}/nginx.log error;
-pid {home}/nginx.pid;
-events {{ worker_connections 8192; }}
-http {{
-  access_log off;
-  client_body_temp_path {home}/nginx-body;
-  proxy_temp_path {home}/nginx-proxy;
-  keepalive_requests 1000000000;
-  keepalive_timeout 300s;
-  tcp_nodelay on;
+    http = f"""  proxy_temp_path {home}/nginx-proxy;
   upstream warehouse {{ server 127.0.0.1:{upstream}; keepalive 512; keepalive_requests 1000000000; }}
   server {{
     {listen} {certificate}
@@ -32,9 +21,8 @@ http {{
       proxy_busy_buffers_size 256k;
       proxy_max_temp_file_size 0;
     }}
-  }}
-}}
-"""
+  }}"""
+    return warehouse.nginx(home, "nginx", http)
 
 
 def haproxy(home: pathlib.Path, port: int, upstream: int, tls: tuple[str, str] | None) -> str:

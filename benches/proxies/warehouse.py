@@ -28,6 +28,26 @@ PARTS = ",".join('{"url":"http://127.0.0.1:@STORAGE@/part","rowCount":1,"uncompr
 LARGE = ROWS.replace('"total":1,"returned":1', f'"total":4,"returned":4,"chunks":[{PARTS}]')
 
 
+def nginx(home: pathlib.Path, name: str, http: str) -> str:
+    """nginx in one process that logs nothing and keeps connections; `http` is what it serves."""
+    return f"""
+worker_processes 1;
+daemon off;
+master_process off;
+error_log {home}/{name}.log error;
+pid {home}/{name}.pid;
+events {{ worker_connections 8192; }}
+http {{
+  access_log off;
+  client_body_temp_path {home}/{name}-body;
+  keepalive_requests 1000000000;
+  keepalive_timeout 300s;
+  tcp_nodelay on;
+{http}
+}}
+"""
+
+
 def config(home: pathlib.Path, small: int, large: int, part_bytes: int) -> str:
     """nginx's configuration: an account of small results on one port, one of large results and the storage on another."""
 
@@ -45,22 +65,8 @@ def config(home: pathlib.Path, small: int, large: int, part_bytes: int) -> str:
   }}"""
 
     large_result = LARGE.replace("@STORAGE@", str(large)).replace("@BYTES@", str(part_bytes))
-    return f"""
-worker_processes 1;
-daemon off;
-master_process off;
-error_log {home}/warehouse.log error;
-pid {home}/warehouse.pid;
-events {{ worker_connections 8192; }}
-http {{
-  access_log off;
-  client_body_temp_path {home}/warehouse-body;
-  keepalive_requests 1000000000;
-  keepalive_timeout 300s;
-  sendfile on;
-  tcp_nodelay on;
+    http = f"""  sendfile on;
   map $request_id $query_id {{ "~^(.{{8}})(.{{4}})(.{{4}})(.{{4}})(.{{12}})$" "$1-$2-$3-$4-$5"; }}
   {account(small, ROWS)}
-  {account(large, large_result)}
-}}
-"""
+  {account(large, large_result)}"""
+    return nginx(home, "warehouse", http)
