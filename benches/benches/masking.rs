@@ -76,7 +76,7 @@ fn json() -> Vec<u8> {
 
 fn plan(masks: [(usize, &Mask); 2]) -> Arc<Plan> {
     let column = |(ordinal, name): (usize, &&str)| Column {
-        name: (*name).to_owned(),
+        name: Some((*name).to_owned()),
         column_type: if [0, 6].contains(&ordinal) { WIDE } else { TEXT },
         mask: masks.iter().find(|(masked, _)| *masked == ordinal).map(|(_, mask)| (*mask).clone()),
     };

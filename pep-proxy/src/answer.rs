@@ -25,6 +25,7 @@ use crate::{
     ask::{Permitted, Waiting},
     forward::{self, Terms, read},
     listen::Call,
+    masking::Worn,
     proxy::Proxy,
     record::{RunEnd, unix_ms},
     refuse::{self, Stop},
@@ -53,6 +54,8 @@ pub(crate) struct Binding {
     statement_kinds: Vec<String>,
     /// Of each statement's result.
     result_shapes: Vec<ResultShape>,
+    /// What those results wear.
+    worn: Worn,
     error_text: ErrorText,
     upstream_id: Option<QueryId>,
     /// It waited for this approval when the proxy ended.
@@ -62,7 +65,7 @@ pub(crate) struct Binding {
 }
 
 impl Binding {
-    pub(crate) fn new(session: &Session, permitted: &Permitted, open: Option<Instant>) -> Self {
+    pub(crate) fn new(session: &Session, permitted: &Permitted, worn: Worn, open: Option<Instant>) -> Self {
         Self {
             session_id: session.id.clone(),
             principal_id: session.principal_id.clone(),
@@ -70,6 +73,7 @@ impl Binding {
             decision_id: permitted.decision_id().to_owned(),
             statement_kinds: permitted.statement_kinds().to_vec(),
             result_shapes: permitted.result_shapes().to_vec(),
+            worn,
             error_text: permitted.error_text(),
             upstream_id: None,
             open: Mutex::new(open),
@@ -77,8 +81,8 @@ impl Binding {
     }
 
     /// The result of one of several statements.
-    pub(crate) fn of_statement(session: &Session, permitted: &Permitted, at: usize) -> Self {
-        Self::new(session, permitted, None).child(at)
+    pub(crate) fn of_statement(session: &Session, permitted: &Permitted, worn: Worn, at: usize) -> Self {
+        Self::new(session, permitted, worn, None).child(at)
     }
 }
 
@@ -113,6 +117,7 @@ impl Queries {
             decision_id: waiting.decision_id.clone(),
             kinds: Vec::new(),
             shapes: Vec::new(),
+            worn: Worn::default(),
             withhold: true,
             upstream_id: None,
             approval_id: Some(waiting.approval_id.clone()),
@@ -129,6 +134,7 @@ impl Queries {
                 decision_id: binding.decision_id.clone(),
                 statement_kinds: binding.statement_kinds.clone(),
                 result_shapes: binding.result_shapes.clone(),
+                worn: binding.worn.clone(),
                 error_text: binding.error_text,
                 upstream_id: Some(upstream_id.clone()),
                 open: Mutex::new(None),
@@ -207,6 +213,7 @@ async fn fetch(
         decision_id: &binding.decision_id,
         base: base.as_deref(),
         shape: forward::only(&binding.result_shapes),
+        worn: &binding.worn,
     };
     let read = read(&proxy, &session, &raw, &terms);
     if read.is_success() {
@@ -237,6 +244,7 @@ pub(crate) async fn settle(proxy: &Arc<Proxy>, session: &Arc<Session>, gate: &mu
             decision_id: &binding.decision_id,
             base: Some(""),
             shape: forward::only(&binding.result_shapes),
+            worn: &binding.worn,
         };
         let read = read(proxy, session, &raw, &terms);
         if !read.is_end() {
@@ -284,6 +292,7 @@ impl Binding {
             decision_id: entry.decision_id,
             statement_kinds: entry.kinds,
             result_shapes: entry.shapes.into_iter().map(promised).collect(),
+            worn: entry.worn,
             error_text: if entry.withhold { ErrorText::Withhold } else { ErrorText::Keep },
             upstream_id: entry.upstream_id.as_deref().and_then(QueryId::parse),
             waited_for: entry.approval_id,
@@ -301,6 +310,7 @@ impl Binding {
             decision_id: self.decision_id.clone(),
             kinds: self.statement_kinds.clone(),
             shapes: self.result_shapes.iter().map(|shape| shape.promised.then(|| shape.columns.clone())).collect(),
+            worn: self.worn.clone(),
             withhold: self.error_text == ErrorText::Withhold,
             upstream_id: self.upstream_id.as_ref().map(ToString::to_string),
             approval_id: self.waited_for.clone(),
@@ -314,13 +324,16 @@ impl Binding {
 
     /// The result of the statement at this place of several.
     fn child(&self, at: usize) -> Self {
+        let shape = self.result_shapes.get(at);
         Self {
             session_id: self.session_id.clone(),
             principal_id: self.principal_id.clone(),
             waited_for: None,
             decision_id: self.decision_id.clone(),
             statement_kinds: Vec::new(),
-            result_shapes: self.result_shapes.get(at).cloned().into_iter().collect(),
+            result_shapes: shape.into_iter().cloned().collect(),
+            // Of a result nobody foresaw: masked somewhere, and it is not known where. It will be withheld.
+            worn: if shape.is_some() { self.worn.of(at) } else { self.worn.clone() },
             error_text: self.error_text,
             upstream_id: None,
             open: Mutex::new(None),

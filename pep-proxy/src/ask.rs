@@ -11,8 +11,8 @@ use std::{
 
 use icegate_pep_protocol::{QueryRequest, RequestId, Stamp, reply::ErrorText, stamp};
 use icegate_proto::v1::{
-    AppendIntentRequest, DecideRequest, DecideResponse, JournaledIntent, Outcome, ResultShape, SessionChange,
-    SessionContext,
+    AppendIntentRequest, DecideRequest, DecideResponse, JournaledIntent, Outcome, ResultMask, ResultShape,
+    SessionChange, SessionContext,
 };
 use tonic::Code;
 use tracing::{debug, warn};
@@ -37,6 +37,7 @@ pub(crate) struct Permitted {
     statement_kinds: Vec<String>,
     session_changes: Vec<SessionChange>,
     result_shapes: Vec<ResultShape>,
+    result_masks: Vec<ResultMask>,
     error_text: ErrorText,
 }
 
@@ -72,6 +73,11 @@ impl Permitted {
     /// What was promised of each statement's result.
     pub(crate) fn result_shapes(&self) -> &[ResultShape] {
         &self.result_shapes
+    }
+
+    /// What this proxy is to mask in the results.
+    pub(crate) fn result_masks(&self) -> &[ResultMask] {
+        &self.result_masks
     }
 
     pub(crate) fn error_text(&self) -> ErrorText {
@@ -161,7 +167,7 @@ fn request(question: Question<'_>) -> DecideRequest {
         describe_only: question.request.describe_only(),
         bindings_json: question.request.bindings_json(),
         approval_id: question.approval_id.unwrap_or_default().to_owned(),
-        masks_results: false,
+        masks_results: true,
     }
 }
 
@@ -180,9 +186,9 @@ fn acted_on(question: Question<'_>, decision: &DecideResponse) -> Result<Answer,
             warn!(decision_id = decision.decision_id, "allow without text or id");
             Err(PdpError::AuditUnavailable.into())
         }
-        Outcome::Mask if decision.sql == question.request.sql() => {
-            // Masks are in the text: an unchanged one has none.
-            warn!(decision_id = decision.decision_id, "mask without a rewritten text");
+        Outcome::Mask if decision.sql == question.request.sql() && decision.result_masks.is_empty() => {
+            // Masks are in the text or in the result: here they are nowhere.
+            warn!(decision_id = decision.decision_id, "mask without a mask");
             Err(PdpError::AuditUnavailable.into())
         }
         outcome @ (Outcome::Allow | Outcome::Mask) => Ok(permit(
@@ -194,6 +200,7 @@ fn acted_on(question: Question<'_>, decision: &DecideResponse) -> Result<Answer,
                 statement_kinds: &decision.statement_kinds,
                 session_changes: &decision.session_changes,
                 result_shapes: &decision.result_shapes,
+                result_masks: &decision.result_masks,
             },
         )),
         Outcome::NeedsApproval => match &decision.approval {
@@ -256,6 +263,7 @@ fn permit_cached(question: Question<'_>, cached: &Cached, decision_id: String) -
         statement_kinds: &cached.statement_kinds,
         session_changes: &cached.session_changes,
         result_shapes: &cached.result_shapes,
+        result_masks: &cached.result_masks,
     };
     permit(question, decision_id, &cached.sql, cached.masked, foreseen)
 }
@@ -266,6 +274,7 @@ struct Foreseen<'a> {
     statement_kinds: &'a [String],
     session_changes: &'a [SessionChange],
     result_shapes: &'a [ResultShape],
+    result_masks: &'a [ResultMask],
 }
 
 fn permit(question: Question<'_>, decision_id: String, sql: &str, masked: bool, foreseen: Foreseen<'_>) -> Answer {
@@ -284,6 +293,7 @@ fn permit(question: Question<'_>, decision_id: String, sql: &str, masked: bool, 
         statement_kinds: foreseen.statement_kinds.to_vec(),
         session_changes: foreseen.session_changes.to_vec(),
         result_shapes: foreseen.result_shapes.to_vec(),
+        result_masks: foreseen.result_masks.to_vec(),
         error_text: if rewritten { ErrorText::Withhold } else { ErrorText::Keep },
     }))
 }

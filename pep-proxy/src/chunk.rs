@@ -23,7 +23,8 @@ pub(crate) use self::{
 };
 use crate::{
     listen::{Answer, Content},
-    metrics::{CHUNK_DURATION, REQUESTS},
+    masking::{Part, ResultPlan},
+    metrics::{CHUNK_DURATION, REPLIES_WITHHELD, REQUESTS},
     proxy::Proxy,
     record::unix_ms,
     session::{Ending, Session},
@@ -44,7 +45,17 @@ pub(crate) struct Owner<'a> {
 
 /// An address for each part. `base` is where the client reaches this proxy. `None` when one cannot be made, or a part lies
 /// on a host nothing is fetched from.
-pub(crate) fn addresses(proxy: &Proxy, owner: Owner<'_>, chunks: &Chunks, base: &str) -> Option<Vec<String>> {
+pub(crate) fn addresses(
+    proxy: &Proxy,
+    owner: Owner<'_>,
+    chunks: &Chunks,
+    base: &str,
+    plan: Option<&ResultPlan>,
+) -> Option<Vec<String>> {
+    let masks = match plan {
+        Some(plan) => Some(plan.to_seal()?),
+        None => None,
+    };
     let ttl_ms = i64::try_from(proxy.storage.ttl().as_millis()).unwrap_or(i64::MAX);
     let expires_ms = unix_ms().saturating_add(ttl_ms);
     let address = |(index, chunk): (usize, &icegate_pep_protocol::Chunk)| {
@@ -58,6 +69,7 @@ pub(crate) fn addresses(proxy: &Proxy, owner: Owner<'_>, chunks: &Chunks, base: 
             url: chunk.url.clone(),
             headers: chunks.headers.clone(),
             expires_ms,
+            masks: masks.clone(),
         };
         let mut nonce = [0; NONCE_BYTES];
         getrandom::fill(&mut nonce).ok()?;
@@ -114,7 +126,7 @@ impl Missed {
     }
 }
 
-/// Fetches a part for its owner and passes it on as it comes. `treatments` get its rows unpacked, in this order.
+/// Fetches a part for its owner and passes it on as it comes. `treatments` get its rows unpacked and masked, in this order.
 pub(crate) async fn fetch(
     proxy: &Arc<Proxy>,
     chunk: &SealedChunk,
@@ -122,6 +134,14 @@ pub(crate) async fn fetch(
     mut treatments: Vec<Box<dyn Treatment>>,
 ) -> Result<Answer, Missed> {
     let started = Instant::now();
+    if let Some(masks) = &chunk.masks {
+        let plan = proxy.masking.sealed(masks).map_err(|error| {
+            warn!(decision_id = chunk.decision_id, error, "a part of a result cannot be masked any more");
+            metrics::counter!(REPLIES_WITHHELD, "reason" => "masking").increment(1);
+            Missed::Unknown
+        })?;
+        treatments.insert(0, Box::new(Part::new(plan, chunk.format, &chunk.decision_id)));
+    }
     let session = standing(proxy, &chunk.session_id).await?;
     let place = tokio::time::timeout(PLACE_TIMEOUT, proxy.storage.place()).await.map_err(|_elapsed| Missed::Busy)?;
     let headers: Vec<(&str, &Secret)> = chunk.headers.iter().map(|one| (one.name.as_str(), &one.value)).collect();

@@ -7,6 +7,7 @@ pub mod secrets;
 
 mod connections;
 mod raw;
+mod results;
 
 use std::{
     fmt,
@@ -16,6 +17,7 @@ use std::{
 };
 
 use http::Uri;
+use icegate_pep_masking::Pattern;
 use icegate_pep_protocol::HostPattern;
 use serde::Deserialize;
 
@@ -36,6 +38,8 @@ pub struct Config {
     pub hold: Hold,
     /// The parts of large results that lie in storage.
     pub results: Results,
+    /// What results are masked with.
+    pub masking: Masking,
     /// Bounds on what one client may cost.
     pub limits: Limits,
     /// Where metrics and health are served; `None` is nowhere.
@@ -212,6 +216,15 @@ pub struct Results {
     pub ttl: Duration,
     /// Parts on their way at one time.
     pub fetches_max: usize,
+}
+
+/// What results are masked with.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Masking {
+    /// Keys of `tokenize` and `fpe`, one per line; `None`: nothing that needs one runs.
+    pub keys_file: Option<PathBuf>,
+    /// What every `scan` looks for besides.
+    pub patterns: Vec<Pattern>,
 }
 
 /// How the parts of a result in storage reach drivers.

@@ -21,6 +21,7 @@ use crate::{
     answer::Binding,
     ask::Permitted,
     chunk,
+    masking::{ResultPlan, Worn},
     metrics::{REPLIES_WITHHELD, STAGE_DURATION},
     proxy::Proxy,
     record::RunEnd,
@@ -43,6 +44,7 @@ pub(crate) async fn forward(
     gate: &mut Gate,
     run: &Run,
     permitted: Permitted,
+    worn: Worn,
 ) -> Forwarded {
     let started = Instant::now();
     let path = query_path(&run.key.request_id);
@@ -82,6 +84,7 @@ pub(crate) async fn forward(
         statement_kinds: permitted.statement_kinds(),
         base: run.base.as_deref(),
         shape: only(permitted.result_shapes()),
+        worn: &worn,
     };
     let read = read(proxy, session, &raw, &terms);
     settle(gate, &permitted, &read, lost);
@@ -91,9 +94,9 @@ pub(crate) async fn forward(
             let (query_id, request_id) = (query_id.clone(), run.key.request_id.clone());
             session.goes_on(Background { query_id, request_id, moves: lost });
         }
-        proxy.queries.bind(query_id, Binding::new(session, &permitted, open));
+        proxy.queries.bind(query_id, Binding::new(session, &permitted, worn.clone(), open));
         for (at, child) in read.result_ids.iter().enumerate() {
-            proxy.queries.bind(child, Binding::of_statement(session, &permitted, at));
+            proxy.queries.bind(child, Binding::of_statement(session, &permitted, worn.clone(), at));
         }
     }
     Forwarded { end: read.end(started), done: read.into_done() }
@@ -188,6 +191,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) base: Option<&'a str>,
     /// What was promised of the result.
     pub(crate) shape: Option<&'a ResultShape>,
+    /// What its columns wear.
+    pub(crate) worn: &'a Worn,
 }
 
 /// The shape of the result of a request with one statement. Several have a reply that only names theirs.
@@ -232,7 +237,7 @@ pub(crate) fn read(proxy: &Proxy, session: &Session, raw: &RawReply, terms: &Ter
         delivery: None,
         context: ContextUpdate::default(),
     };
-    let reply = match Reply::parse(&raw.body, &proxy.limits) {
+    let mut reply = match Reply::parse(&raw.body, &proxy.limits) {
         Ok(reply) => reply,
         Err(error) => {
             warn!(session_id = session.id, status = raw.status.as_u16(), %error, "reply not readable");
@@ -254,11 +259,10 @@ pub(crate) fn read(proxy: &Proxy, session: &Session, raw: &RawReply, terms: &Ter
     read.context = reply.context();
     let tokens = session.upstream();
     let secrets: Vec<&Secret> = std::iter::once(&tokens.session).chain(&tokens.master).collect();
-    let parts = match parts(proxy, session, &reply, terms) {
+    let parts = match masked(proxy, session, &mut reply, terms) {
         Ok(parts) => parts,
         Err(error) => {
-            warn!(session_id = session.id, %error, "reply withheld");
-            read.kind = ReadKind::Withheld(error.refusal());
+            read.withhold(session, &error);
             return read;
         }
     };
@@ -282,13 +286,19 @@ pub(crate) fn read(proxy: &Proxy, session: &Session, raw: &RawReply, terms: &Ter
             read.body = client.body.into();
             read.delivery = client.delivery;
         }
-        Err(error) => {
-            warn!(session_id = session.id, %error, "reply withheld");
-            metrics::counter!(REPLIES_WITHHELD, "reason" => error.word()).increment(1);
-            read.kind = ReadKind::Withheld(error.refusal());
-        }
+        Err(error) => read.withhold(session, &error),
     }
     read
+}
+
+/// Masks the rows in a reply, and sees to the parts in storage.
+fn masked(proxy: &Proxy, session: &Session, reply: &mut Reply<'_>, terms: &Terms<'_>) -> Result<Parts, ReplyRefusal> {
+    let plan = terms.worn.plan(&proxy.masking, reply, terms.shape)?;
+    let parts = parts(proxy, session, reply, terms, plan.as_ref())?;
+    if let Some(plan) = &plan {
+        reply.replace_rows(|rows| plan.mask(&rows))?;
+    }
+    Ok(parts)
 }
 
 /// How the parts of a result that lie in storage reach the client.
@@ -298,12 +308,19 @@ enum Parts {
     Through(Vec<String>),
 }
 
-fn parts(proxy: &Proxy, session: &Session, reply: &Reply<'_>, terms: &Terms<'_>) -> Result<Parts, ReplyRefusal> {
+fn parts(
+    proxy: &Proxy,
+    session: &Session,
+    reply: &Reply<'_>,
+    terms: &Terms<'_>,
+    plan: Option<&ResultPlan>,
+) -> Result<Parts, ReplyRefusal> {
     if !reply.is_success() || reply.is_in_progress() {
         return Ok(Parts::None);
     }
     let Some(chunks) = reply.chunks()? else { return Ok(Parts::None) };
-    if proxy.storage.is_direct() {
+    // What is masked here has to come by here.
+    if proxy.storage.is_direct() && plan.is_none() {
         // No driver is sent to a host that is no storage, either.
         let allowed = chunks.all.iter().all(|chunk| proxy.storage.allowed(chunk.url.expose()).is_some());
         return if allowed { Ok(Parts::Direct) } else { Err(ReplyRefusal::Chunks) };
@@ -312,10 +329,16 @@ fn parts(proxy: &Proxy, session: &Session, reply: &Reply<'_>, terms: &Terms<'_>)
     let query_id = terms.query_id.or(own.as_ref()).ok_or(ReplyRefusal::Chunks)?;
     let owner = chunk::Owner { session_id: &session.id, decision_id: terms.decision_id, query_id };
     let base = terms.base.ok_or(ReplyRefusal::Chunks)?;
-    chunk::addresses(proxy, owner, &chunks, base).map(Parts::Through).ok_or(ReplyRefusal::Chunks)
+    chunk::addresses(proxy, owner, &chunks, base, plan).map(Parts::Through).ok_or(ReplyRefusal::Chunks)
 }
 
 impl Read {
+    fn withhold(&mut self, session: &Session, error: &ReplyRefusal) {
+        warn!(session_id = session.id, %error, "reply withheld");
+        metrics::counter!(REPLIES_WITHHELD, "reason" => error.word()).increment(1);
+        self.kind = ReadKind::Withheld(error.refusal());
+    }
+
     pub(crate) fn is_pending(&self) -> bool {
         matches!(self.kind, ReadKind::Pending)
     }

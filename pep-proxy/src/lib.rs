@@ -50,6 +50,7 @@ mod forward;
 mod front;
 mod hold;
 mod listen;
+mod masking;
 pub mod metrics;
 mod proxy;
 mod record;
@@ -89,6 +90,7 @@ use crate::{
     front::Front,
     hold::Holds,
     listen::Bounds,
+    masking::Masking,
     proxy::Proxy,
     record::{Recorder, journal::Journal},
     session::{Ending, Sessions, opened::Opened},
@@ -162,9 +164,10 @@ async fn serve(config: Config, secrets: Secrets) -> Result<Running, StartError> 
     if secrets.token_keys_passing {
         warn!("`tokens.keys_file` is not set: a restart of this proxy ends all sessions");
     }
+    let masking = Arc::new(Masking::new(&config.masking, secrets.mask_keys.clone()));
     let Secrets { server_tls, connections, .. } = &secrets;
     let proxies = config.connections.iter().zip(connections);
-    let proxies = proxies.map(|(connection, own)| Ok(Arc::new(proxy(&config, connection, &secrets, own)?)));
+    let proxies = proxies.map(|(connection, own)| Ok(Arc::new(proxy(&config, connection, &secrets, own, &masking)?)));
     let proxies: Vec<Arc<Proxy>> = proxies.collect::<Result<_, StartError>>()?;
     let addr = config.listen.addr;
     let bound = |key, addr| move |source| StartError::Bind { key, addr, source };
@@ -174,7 +177,10 @@ async fn serve(config: Config, secrets: Secrets) -> Result<Running, StartError> 
         config.connections.iter().zip(&proxies).flat_map(|(connection, proxy)| tasks(connection, proxy)).collect();
     let credentials = config.connections.iter().zip(&proxies);
     let credentials = credentials.filter_map(|(connection, proxy)| rotate::credential(&connection.upstream, proxy));
-    let watched = credentials.chain(rotate::certificate(&config.listen, server_tls.as_ref())).collect();
+    let watched = credentials
+        .chain(rotate::certificate(&config.listen, server_tls.as_ref()))
+        .chain(rotate::mask_keys(&config.masking, &masking))
+        .collect();
     let every = config.connections.iter().map(|connection| connection.upstream.reread).min().unwrap_or(SWEEP);
     background.push(tokio::spawn(rotate::keep(watched, every)));
     let metrics_addr = match config.metrics {
@@ -230,6 +236,7 @@ fn proxy(
     connection: &Connection,
     secrets: &Secrets,
     own: &ConnectionSecrets,
+    masking: &Arc<Masking>,
 ) -> Result<Proxy, StartError> {
     let Config { limits, tokens, .. } = config;
     let Connection { name, upstream, .. } = connection;
@@ -265,6 +272,7 @@ fn proxy(
         master_ttl: tokens.master_ttl,
         upstream: Upstream::new(upstream, &own.upstream_tls, limits.reply_bytes_max),
         storage: Storage::new(&config.results, &secrets.storage_tls),
+        masking: Arc::clone(masking),
         account: Account::new(upstream, own.credential.clone()),
         hold: config.hold.clone(),
         holds: Holds::new(limits.held_max, limits.held_per_session_max),

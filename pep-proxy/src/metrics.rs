@@ -49,15 +49,18 @@ pub const HELD: &str = "icegate_pep_held_statements";
 /// Entries in the journal that the PDP has not got yet.
 pub const JOURNAL_ENTRIES: &str = "icegate_pep_journal_entries";
 /// Replies of the warehouse that were kept from the client, by `reason` (`shape`: other columns than were promised,
-/// `statement-type`, `credential`, `transfer`, `format`, `unreadable`, `too-large`).
+/// `statement-type`, `credential`, `transfer`, `format`, `chunks`, `unreadable`, `too-large`, `masking`: its rows, or a part's,
+/// cannot be masked as was decided).
 pub const REPLIES_WITHHELD: &str = "icegate_pep_replies_withheld_total";
+/// Cells of columns this proxy masks that passed, NULLs among them, by `mask` (`tokenize`, `fpe`, `scan`).
+pub const MASKED_CELLS: &str = "icegate_pep_masked_cells_total";
 /// Outcomes recorded, by `status`.
 pub const OUTCOMES: &str = "icegate_pep_outcomes_total";
 /// 1 while every PDP is heard.
 pub const WATCH_CONNECTED: &str = "icegate_pep_pdp_watch_connected";
 /// Questions of the PDP about the warehouse's objects, by `result` (`answered`, `failed`).
 pub const CATALOG_QUERIES: &str = "icegate_pep_catalog_queries_total";
-/// Files that had changed and were read again, by `what` (`credential`, `certificate`) and `result` (`taken`, `refused`).
+/// Files that had changed and were read again, by `what` (`credential`, `certificate`, `mask-keys`) and `result` (`taken`, `refused`).
 pub const REREADS: &str = "icegate_pep_rereads_total";
 /// 1, with the `version` of the program.
 pub const BUILD_INFO: &str = "icegate_pep_build_info";
@@ -101,6 +104,7 @@ fn describe() {
     describe_gauge!(HELD, "statements waiting for a person");
     describe_gauge!(JOURNAL_ENTRIES, "records the PDP has not got yet");
     describe_counter!(REPLIES_WITHHELD, "replies kept from the client by reason");
+    describe_counter!(MASKED_CELLS, "cells of masked columns that passed");
     describe_counter!(OUTCOMES, "outcomes of statements by status");
     describe_gauge!(WATCH_CONNECTED, "1 while every PDP is heard");
     describe_counter!(CATALOG_QUERIES, "questions of the PDP about the warehouse's objects");

@@ -1,4 +1,4 @@
-//! Credentials that change while the proxy runs: their files are looked at every so often, and at once on SIGHUP. What is
+//! Credentials and keys that change while the proxy runs: their files are looked at every so often, and at once on SIGHUP. What is
 //! new counts for logins and connections that begin after it; sessions keep what they have. What cannot be used is told
 //! of and leaves what was in force.
 
@@ -9,9 +9,10 @@ use tracing::{error, info};
 
 use crate::{
     config::{
-        Listen, Upstream, UpstreamAuth,
+        self, Listen, Upstream, UpstreamAuth,
         secrets::{SecretsError, ServedTls},
     },
+    masking::Masking,
     metrics::REREADS,
     proxy::Proxy,
     said,
@@ -52,6 +53,12 @@ pub(crate) fn certificate(config: &Listen, tls: Option<&ServedTls>) -> Option<Wa
     Some(Watched::new("certificate", files, Box::new(move || tls.reread())))
 }
 
+/// The keys of masks.
+pub(crate) fn mask_keys(config: &config::Masking, masking: &Arc<Masking>) -> Option<Watched> {
+    let (file, masking) = (config.keys_file.clone()?, Arc::clone(masking));
+    Some(Watched::new("mask-keys", vec![file], Box::new(move || masking.reread())))
+}
+
 /// Looks at them for as long as it is polled. Never returns.
 pub(crate) async fn keep(mut all: Vec<Watched>, every: Duration) {
     let mut tick = tokio::time::interval(every);
@@ -59,7 +66,7 @@ pub(crate) async fn keep(mut all: Vec<Watched>, every: Duration) {
     loop {
         tokio::select! {
             _ = tick.tick() => {}
-            () = told.hung_up() => info!("told to read credentials and certificates again"),
+            () = told.hung_up() => info!("told to read credentials, certificates and keys again"),
         }
         for watched in &mut all {
             watched.look();

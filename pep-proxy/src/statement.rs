@@ -296,6 +296,7 @@ async fn once(
     };
     // First this, then the look: whoever stops it now is seen here, or sees that there is something to stop at Snowflake.
     run.mark_sent(permitted.sql());
+    let worn = proxy.masking.pin(permitted.result_masks(), permitted.result_shapes());
     let refused = if run.is_cancelled() || session.ending().is_some() {
         Some(session.ending().map_or_else(cancelled, Into::into))
     } else if request.async_exec() && forward::changes_context(permitted.statement_kinds()) {
@@ -306,13 +307,16 @@ async fn once(
     } else {
         None
     };
-    if let Some(stop) = refused {
-        let end = RunEnd::without_reply(RunStatus::NotSent, stop.code(), Duration::ZERO);
-        let done = Done::stopped(&stop, held.then_some(&run.query_id));
-        return Once::Ended(Box::new((done, Some((permitted.decision_id().to_owned(), end)))));
-    }
+    let worn = match refused.map_or(worn, Err) {
+        Ok(worn) => worn,
+        Err(stop) => {
+            let end = RunEnd::without_reply(RunStatus::NotSent, stop.code(), Duration::ZERO);
+            let done = Done::stopped(&stop, held.then_some(&run.query_id));
+            return Once::Ended(Box::new((done, Some((permitted.decision_id().to_owned(), end)))));
+        }
+    };
     let decision_id = permitted.decision_id().to_owned();
-    let Forwarded { done, end } = forward::forward(proxy, session, &mut gate, run, *permitted).await;
+    let Forwarded { done, end } = forward::forward(proxy, session, &mut gate, run, *permitted, worn).await;
     Once::Ended(Box::new((done, end.map(|end| (decision_id, end)))))
 }
 

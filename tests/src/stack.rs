@@ -107,7 +107,8 @@ impl Stack {
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let config = service::pdp_config(free, dir.path(), &policies, &issuer.url());
         let pdp = Service::start_pdp(&programs.pdp, dir.path(), &config).await?;
-        let more = stand_in.as_ref().map(storage).unwrap_or_default();
+        std::fs::write(dir.path().join(MASK_KEYS), "people 1 AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n")?;
+        let more = more(stand_in.as_ref(), dir.path());
         let pep = service::Pep { addr: free, pdp: pdp.addr(), upstream: back.addr(), auth: &auth, more: &more };
         let pep = Service::start_pep(&programs.pep, dir.path(), &pep).await?;
         let front = Recorder::start(pep.addr()).await?;
@@ -131,7 +132,7 @@ impl Stack {
     ///
     /// When it does not start.
     pub async fn restart_pep(&mut self) -> anyhow::Result<()> {
-        let more = self.stand_in.as_ref().map(storage).unwrap_or_default();
+        let more = more(self.stand_in.as_ref(), self.dir.path());
         let pep = service::Pep {
             addr: self.pep.addr(),
             pdp: self.pdp.addr(),
@@ -224,9 +225,16 @@ impl Stack {
     }
 }
 
-/// Lets a PEP fetch results from the stand-in's storage.
-fn storage(stand_in: &StandIn) -> String {
-    format!("[results]\nstorage_hosts = [\"{}\"]\ndanger_plaintext = true\n", stand_in.storage_addr())
+/// Keys of masks, in the stack's folder.
+const MASK_KEYS: &str = "mask.keys";
+
+/// Gives a PEP keys to mask with, and lets it fetch results from the stand-in's storage.
+fn more(stand_in: Option<&StandIn>, dir: &Path) -> String {
+    let storage = stand_in.map(|stand_in| {
+        format!("[results]\nstorage_hosts = [\"{}\"]\ndanger_plaintext = true\n", stand_in.storage_addr())
+    });
+    let keys_file = dir.join(MASK_KEYS);
+    format!("{}[masking]\nkeys_file = \"{}\"\n", storage.unwrap_or_default(), keys_file.display())
 }
 
 /// A field's text, empty when it is not there.

@@ -49,7 +49,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("pep-masking", &[]),
     ("pep-protocol", &[]),
     // Never sql, never policy: two parsers that disagree are the classic bypass.
-    ("pep", &["pep-protocol", "proto"]),
+    ("pep", &["pep-masking", "pep-protocol", "proto"]),
 ];
 
 /// Crates that have one owner.

@@ -13,6 +13,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use crate::masking::Worn;
+
 /// What is remembered of one id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,6 +28,9 @@ pub(super) struct Entry {
     pub(super) kinds: Vec<String>,
     /// Names of each result's columns, where they were promised.
     pub(super) shapes: Vec<Option<Vec<String>>>,
+    /// What those results wear.
+    #[serde(default, skip_serializing_if = "Worn::is_empty")]
+    pub(super) worn: Worn,
     /// Snowflake's error texts are not shown.
     pub(super) withhold: bool,
     /// Snowflake's id, when it is another.
@@ -149,6 +154,7 @@ mod tests {
             decision_id: "d".to_owned(),
             kinds: vec!["select".to_owned()],
             shapes: vec![Some(vec!["ID".to_owned(), String::new()]), None],
+            worn: Worn::default(),
             withhold: true,
             upstream_id: None,
             approval_id: None,

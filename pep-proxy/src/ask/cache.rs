@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use icegate_proto::v1::{DecideResponse, Outcome, ResultShape, SessionChange, SessionContext};
+use icegate_proto::v1::{DecideResponse, Outcome, ResultMask, ResultShape, SessionChange, SessionContext};
 use moka::{Expiry, sync};
 use sha2::{Digest as _, Sha256};
 
@@ -49,6 +49,7 @@ pub(crate) struct Cached {
     pub(crate) statement_kinds: Vec<String>,
     pub(crate) session_changes: Vec<SessionChange>,
     pub(crate) result_shapes: Vec<ResultShape>,
+    pub(crate) result_masks: Vec<ResultMask>,
     usable: Duration,
 }
 
@@ -127,6 +128,7 @@ impl Cache {
             statement_kinds: decision.statement_kinds.clone(),
             session_changes: decision.session_changes.clone(),
             result_shapes: decision.result_shapes.clone(),
+            result_masks: decision.result_masks.clone(),
             usable: Duration::from_secs(decision.cacheable_seconds.into()),
         };
         self.decisions.insert(Key::of(asked, &decision.bundle_version), Arc::new(cached));

@@ -3,13 +3,13 @@
 use std::{net::SocketAddr, ops::Range, path::PathBuf, time::Duration};
 
 use http::Uri;
-use icegate_pep_protocol::HostPattern;
 use serde::Deserialize;
 
 use super::{
-    Catalog, ClientTls, Config, Delivering, Hold, Journal, Limits, Listen, Pdp, Results, RoleRule, ServerTls, Tokens,
-    Upstream, UpstreamAuth,
+    Catalog, ClientTls, Config, Hold, Journal, Limits, Listen, Pdp, RoleRule, ServerTls, Tokens, Upstream,
+    UpstreamAuth,
     connections::{RawConnection, Single, connections_of},
+    results::{RawMasking, RawResults, masking_of, results_of},
 };
 
 /// A fault and how to find its line.
@@ -67,7 +67,7 @@ fn line_of(text: &str, table: &str, key: &str) -> usize {
     header
 }
 
-type Text = toml::Value;
+pub(super) type Text = toml::Value;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -84,6 +84,8 @@ struct RawConfig {
     hold: RawHold,
     #[serde(default)]
     results: RawResults,
+    #[serde(default)]
+    masking: RawMasking,
     #[serde(default)]
     limits: RawLimits,
     #[serde(default)]
@@ -188,20 +190,6 @@ struct RawHold {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-struct RawResults {
-    #[serde(default)]
-    chunks: Delivering,
-    storage_hosts: Option<Vec<String>>,
-    ca: Option<PathBuf>,
-    #[serde(default)]
-    danger_plaintext: bool,
-    url: Option<String>,
-    ttl: Option<Text>,
-    fetches_max: Option<usize>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
 struct RawLimits {
     body_bytes_max: Option<usize>,
     reply_bytes_max: Option<usize>,
@@ -288,6 +276,7 @@ pub(super) fn parse(text: &str) -> Result<Config, Fault> {
             abandoned: duration("hold", "abandoned", raw.hold.abandoned.as_ref(), "60s")?,
         },
         results: results_of(raw.results)?,
+        masking: masking_of(raw.masking)?,
         limits: Limits {
             body_bytes_max: positive("body_bytes_max", limits.body_bytes_max, 16 * MIB)?,
             reply_bytes_max: positive("reply_bytes_max", limits.reply_bytes_max, 256 * MIB)?,
@@ -510,46 +499,7 @@ pub(super) fn pdp_of(raw: RawPdp) -> Result<Pdp, Fault> {
     })
 }
 
-fn results_of(raw: RawResults) -> Result<Results, Fault> {
-    let defaults = Results::default();
-    let storage_hosts = match &raw.storage_hosts {
-        None => defaults.storage_hosts,
-        Some(texts) => texts
-            .iter()
-            .map(|text| {
-                HostPattern::parse(text).ok_or_else(|| {
-                    Fault::at(
-                        "results",
-                        "storage_hosts",
-                        format!("`results.storage_hosts` has `{text}`; a host name with `*` for whole labels but the last two, as in \"*.s3.*.amazonaws.com\""),
-                    )
-                })
-            })
-            .collect::<Result<_, _>>()?,
-    };
-    let url = match &raw.url {
-        None => None,
-        // Loopback without TLS is for a proxy in front that does it.
-        Some(url) => {
-            base_url("results", url, url.starts_with("http:"))?;
-            Some(url.trim_end_matches('/').to_owned())
-        }
-    };
-    let ttl = duration("results", "ttl", raw.ttl.as_ref(), "1h")?;
-    if ttl.is_zero() {
-        return Err(Fault::at("results", "ttl", "`results.ttl` is 0; drivers need some time to fetch, as in \"1h\""));
-    }
-    let fetches_max = match raw.fetches_max {
-        Some(0) => {
-            return Err(Fault::at("results", "fetches_max", "`results.fetches_max` is 0; it must be at least 1"));
-        }
-        told => told.unwrap_or(defaults.fetches_max),
-    };
-    let RawResults { chunks, ca, danger_plaintext, .. } = raw;
-    Ok(Results { chunks, storage_hosts, ca, danger_plaintext, url, ttl, fetches_max })
-}
-
-fn base_url(table: &'static str, text: &str, danger_plaintext: bool) -> Result<Uri, Fault> {
+pub(super) fn base_url(table: &'static str, text: &str, danger_plaintext: bool) -> Result<Uri, Fault> {
     let bad = |why: &str| Fault::at(table, "url", format!("`{table}.url` is `{text}`; {why}"));
     let url: Uri = text.parse().map_err(|_| bad("it must be a URL, as in \"https://host:port\""))?;
     let host = url
@@ -587,7 +537,12 @@ fn socket_addr(table: &'static str, text: &str) -> Result<SocketAddr, Fault> {
     })
 }
 
-fn duration(table: &'static str, key: &'static str, value: Option<&Text>, default: &str) -> Result<Duration, Fault> {
+pub(super) fn duration(
+    table: &'static str,
+    key: &'static str,
+    value: Option<&Text>,
+    default: &str,
+) -> Result<Duration, Fault> {
     let text = match value {
         None => default.to_owned(),
         Some(Text::String(text)) => text.clone(),

@@ -5,6 +5,7 @@ use std::{fmt, io::Write as _, path::Path, sync::Arc};
 use arc_swap::ArcSwap;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hyper_rustls::ConfigBuilderExt as _;
+use icegate_pep_masking::KeyRing;
 use rsa::{
     RsaPrivateKey,
     pkcs1::DecodeRsaPrivateKey as _,
@@ -28,6 +29,8 @@ pub struct Secrets {
     /// In the order of the connections.
     pub(crate) connections: Vec<ConnectionSecrets>,
     pub(crate) storage_tls: Arc<rustls::ClientConfig>,
+    /// None without `masking.keys_file`.
+    pub(crate) mask_keys: KeyRing,
     /// Newest first, never empty.
     pub(crate) token_keys: Vec<Zeroizing<[u8; 32]>>,
     /// The keys are this process's own: a restart ends all sessions.
@@ -148,6 +151,7 @@ impl Secrets {
             storage_tls: client_tls("results.ca", config.results.ca.as_deref())?,
             token_keys,
             token_keys_passing,
+            mask_keys: config.masking.keys_file.as_deref().map(mask_keys).transpose()?.unwrap_or_default(),
         })
     }
 }
@@ -272,6 +276,13 @@ pub(crate) fn key_pair(path: &Path) -> Result<Credential, SecretsError> {
     let key = jsonwebtoken::EncodingKey::from_rsa_pem(pem.as_bytes())
         .map_err(|_| unusable(KEY, "the key cannot sign; use an RSA key of 2048 bits or more"))?;
     Ok(Credential::KeyPair { key, fingerprint })
+}
+
+pub(crate) fn mask_keys(path: &Path) -> Result<KeyRing, SecretsError> {
+    const KEY: &str = "masking.keys_file";
+    let bytes = read(KEY, path)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| unusable(KEY, "the file is not text"))?;
+    KeyRing::parse(text).map_err(|error| unusable(KEY, format!("`{}`: {error}", path.display())))
 }
 
 type TokenKeys = Vec<Zeroizing<[u8; 32]>>;

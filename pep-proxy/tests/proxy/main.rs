@@ -16,6 +16,7 @@ mod care;
 mod connections;
 mod faults;
 mod http2;
+mod masking;
 mod pdp;
 mod stage;
 mod storage;

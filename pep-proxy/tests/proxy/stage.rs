@@ -34,12 +34,17 @@ impl Stage {
     }
 
     pub async fn with(grace: &str, more: &str) -> Self {
-        Self::whole(grace, "", more).await
+        Self::whole(grace, "", more, &[]).await
+    }
+
+    /// With more files beside the configuration, which calls that place `@dir`.
+    pub async fn with_files(grace: &str, more: &str, files: &[(&str, &str)]) -> Self {
+        Self::whole(grace, "", more, files).await
     }
 
     /// With more lines in the table of the warehouse.
     pub async fn with_upstream(upstream: &str) -> Self {
-        Self::whole("0s", upstream, "").await
+        Self::whole("0s", upstream, "", &[]).await
     }
 
     /// Where the files of the configuration are.
@@ -47,13 +52,16 @@ impl Stage {
         self.dir.path()
     }
 
-    async fn whole(grace: &str, more_upstream: &str, more: &str) -> Self {
+    async fn whole(grace: &str, more_upstream: &str, more: &str, files: &[(&str, &str)]) -> Self {
         let pdp = FakePdp::new();
         let (pdp_addr, pdp_server) = pdp.serve("127.0.0.1:0".parse().unwrap()).await;
         let (upstream, upstream_addr) = FakeUpstream::serve().await;
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path().display();
         std::fs::write(dir.path().join("pw"), "s3cret\n").unwrap();
+        for (name, text) in files {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
         let config = format!(
             r#"
 pep_id = "pep-1"
@@ -86,7 +94,8 @@ create = true
 addr = "127.0.0.1:0"
 {more}
 "#
-        );
+        )
+        .replace("@dir", &at.to_string());
         let pep = icegate_pep::start(Config::parse(&config, "pep.toml").unwrap()).await.unwrap();
         let driver = Driver::new(pep.addr());
         eventually("watch heard", || async { driver.ready(pep.metrics_addr().unwrap()).await }).await;
@@ -210,6 +219,13 @@ impl Driver {
     pub async fn query_as(&self, sql: &str, request_id: &str) -> Value {
         let body = json!({ "sqlText": sql, "asyncExec": false, "sequenceId": 1 });
         let path = format!("/queries/v1/query-request?requestId={request_id}");
+        self.call("POST", &path, &self.token, &body).await
+    }
+
+    /// Several statements in one request.
+    pub async fn query_several(&self, sql: &str, count: u32) -> Value {
+        let body = json!({ "sqlText": sql, "sequenceId": 1, "parameters": { "MULTI_STATEMENT_COUNT": count } });
+        let path = format!("/queries/v1/query-request?requestId={}", uuid::Uuid::new_v4());
         self.call("POST", &path, &self.token, &body).await
     }
 

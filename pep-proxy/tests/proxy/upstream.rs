@@ -1,6 +1,7 @@
 //! A warehouse that answers by the text it is sent, and remembers every call.
 
 use std::{
+    collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
@@ -34,6 +35,8 @@ pub struct FakeUpstream {
     pub slow_done: Arc<Mutex<bool>>,
     /// The first token has expired.
     pub expired: Arc<Mutex<bool>>,
+    /// What these texts are answered with.
+    pub replies: Arc<Mutex<HashMap<String, Value>>>,
     /// So many calls about statements are put off, with 503 and no JSON.
     pub busy: Arc<Mutex<u32>>,
 }
@@ -53,6 +56,7 @@ impl FakeUpstream {
             stop: Arc::default(),
             slow_done: Arc::default(),
             expired: Arc::default(),
+            replies: Arc::default(),
             busy: Arc::default(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -125,6 +129,9 @@ async fn answered(it: &FakeUpstream, uri: &Uri, headers: &HeaderMap, body: &Byte
 }
 
 async fn statement(it: &FakeUpstream, sql: &str) -> Value {
+    if let Some(reply) = it.replies.lock().unwrap().get(sql) {
+        return reply.clone();
+    }
     if sql.contains("blocked") {
         it.gate.acquire().await.unwrap().forget();
     }
@@ -161,6 +168,9 @@ async fn statement(it: &FakeUpstream, sql: &str) -> Value {
 
 fn slow(it: &FakeUpstream) -> Value {
     if *it.slow_done.lock().unwrap() {
+        if let Some(reply) = it.replies.lock().unwrap().get(SLOW_ID) {
+            return reply.clone();
+        }
         let mut done = rows("slow", "SALES");
         done["data"]["queryId"] = SLOW_ID.into();
         return done;

@@ -81,10 +81,11 @@ impl ArrowMasker {
     ///
     /// The result is cut within a message.
     pub fn finish(&mut self) -> Result<Vec<u8>, MaskingError> {
+        let state = mem::replace(&mut self.state, State::Broken);
         if !self.frames.is_between() {
             return Err(MaskingError::Unreadable("it is cut"));
         }
-        match mem::replace(&mut self.state, State::Broken) {
+        match state {
             State::Start | State::End => Ok(Vec::new()),
             State::Open(open) => open.end(),
             State::Broken => Err(MaskingError::Over),
@@ -161,7 +162,7 @@ impl Open {
         let mut fields = Vec::with_capacity(plan.columns.len());
         for (field, column) in received.fields().iter().zip(&plan.columns) {
             check_type(field.data_type(), 0)?;
-            if *field.name() != column.name {
+            if column.name.as_ref().is_some_and(|name| name != field.name()) {
                 return Err(MaskingError::Foreign("a column has another name"));
             }
             fields.push(columns::masked_field(field, column)?);
@@ -280,13 +281,16 @@ fn check_batch(
             return Err(DAMAGED);
         }
     }
+    // In order and apart, as every writer puts them: a column that passes must not be made of a masked one's bytes.
+    let mut past = 0;
     for (buffer, width) in buffers.iter().zip(widths) {
         let from = usize::try_from(buffer.offset()).map_err(|_| DAMAGED)?;
         let to = from.checked_add(usize::try_from(buffer.length()).map_err(|_| DAMAGED)?).ok_or(DAMAGED)?;
         // The reader asserts that a buffer holds whole elements.
-        if to > body_bytes || (to - from) % width != 0 {
+        if to > body_bytes || (to - from) % width != 0 || (to > from && from < past) {
             return Err(DAMAGED);
         }
+        past = past.max(to);
     }
     Ok(())
 }

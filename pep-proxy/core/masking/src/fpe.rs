@@ -10,6 +10,7 @@ mod numerals;
 use std::fmt;
 
 use fpe::ff1::{FF1, FlexibleNumeralString, NumeralString, NumeralStringError};
+use serde::{Deserialize, Serialize};
 
 use self::{cipher::Shared, numerals::Numerals};
 use crate::{Key, key::KEY_BYTES};
@@ -18,7 +19,8 @@ use crate::{Key, key::KEY_BYTES};
 pub const NUMERALS_MAX: usize = 256;
 
 /// What the characters of a text are drawn from. ASCII punctuation and blanks between them stay where they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Alphabet {
     /// `0-9`.
     Digits,
@@ -31,6 +33,24 @@ pub enum Alphabet {
 }
 
 impl Alphabet {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Digits, Self::Lower, Self::Upper, Self::Alphanumeric];
+
+    /// Its name in policies.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Digits => "digits",
+            Self::Lower => "lower",
+            Self::Upper => "upper",
+            Self::Alphanumeric => "alphanumeric",
+        }
+    }
+
+    /// The alphabet of this name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|alphabet| alphabet.as_str() == text)
+    }
+
     fn radix(self) -> u8 {
         match self {
             Self::Digits => 10,

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
 use sha2_keyed::Sha256;
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -64,7 +65,8 @@ impl fmt::Debug for Key {
 }
 
 /// How a policy names a key: `customers`, the one in force, or `customers@2025-11`, that one.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct KeyRef {
     /// The name.
     pub name: String,
@@ -93,6 +95,20 @@ impl fmt::Display for KeyRef {
             None => f.write_str(&self.name),
             Some(id) => write!(f, "{}@{id}", self.name),
         }
+    }
+}
+
+impl From<KeyRef> for String {
+    fn from(key: KeyRef) -> Self {
+        key.to_string()
+    }
+}
+
+impl TryFrom<String> for KeyRef {
+    type Error = KeyError;
+
+    fn try_from(text: String) -> Result<Self, KeyError> {
+        text.parse()
     }
 }
 
@@ -135,7 +151,7 @@ pub enum KeyError {
 ///
 /// A line is `name id key`, the key 32 random bytes in base64; blank lines and lines that start with `#` are passed over. Of
 /// several lines of one name the first is in force, and the others are old keys that can still be named.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct KeyRing {
     keys: BTreeMap<String, Vec<Arc<Key>>>,
 }

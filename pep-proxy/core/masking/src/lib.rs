@@ -58,7 +58,7 @@
 //! join with those, or to reverse them, name the old key as `name@id` until nothing made with it is needed, then take its
 //! line out.
 //!
-//! Reading order: the [`plan`], its [`key`]s, the masks ([`token`], [`fpe`], [`scan`], together in `cell`), and the streams they are
+//! Reading order: the [`plan`] (written down as a [`spec`]), its [`key`]s, the masks ([`token`], [`fpe`], [`scan`], together in `cell`), and the streams they are
 //! applied to ([`arrow`], [`json`]).
 
 pub mod arrow;
@@ -70,6 +70,7 @@ pub mod key;
 pub mod limits;
 pub mod plan;
 pub mod scan;
+pub mod spec;
 pub mod token;
 
 pub use arrow::ArrowMasker;
@@ -80,3 +81,4 @@ pub use key::{Key, KeyError, KeyRef, KeyRing, KeySource};
 pub use limits::Limits;
 pub use plan::{Column, ColumnType, Mask, Plan};
 pub use scan::{Detector, Pattern, PatternError, Scanner};
+pub use spec::{MaskSource, MaskSpec, MaskedColumn, PlanSpec, SpecError};

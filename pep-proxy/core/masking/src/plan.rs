@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Alphabet, Key, Limits, PlanError, Scanner, cell::CellMask};
 
 /// Most digits of a Snowflake number.
@@ -24,7 +26,7 @@ pub struct Plan {
 
 #[derive(Debug)]
 pub(crate) struct PlannedColumn {
-    pub(crate) name: String,
+    pub(crate) name: Option<String>,
     pub(crate) column_type: ColumnType,
     pub(crate) mask: Option<CellMask>,
 }
@@ -32,8 +34,8 @@ pub(crate) struct PlannedColumn {
 /// One output column.
 #[derive(Debug, Clone)]
 pub struct Column {
-    /// Its name, as the reply's `rowtype` says.
-    pub name: String,
+    /// Its name, as the reply's `rowtype` says; nothing where it is not compared.
+    pub name: Option<String>,
     /// Its type, as the reply's `rowtype` says.
     pub column_type: ColumnType,
     /// What it wears; nothing for a column that passes as it is.
@@ -43,17 +45,23 @@ pub struct Column {
 impl Column {
     /// A column that passes as it is.
     pub fn plain(name: impl Into<String>, column_type: ColumnType) -> Self {
-        Self { name: name.into(), column_type, mask: None }
+        Self { name: Some(name.into()), column_type, mask: None }
+    }
+
+    /// A column that passes as it is, whatever its name and type.
+    pub fn any() -> Self {
+        Self { name: None, column_type: ColumnType::Other, mask: None }
     }
 
     /// A masked column.
     pub fn masked(name: impl Into<String>, column_type: ColumnType, mask: Mask) -> Self {
-        Self { name: name.into(), column_type, mask: Some(mask) }
+        Self { name: Some(name.into()), column_type, mask: Some(mask) }
     }
 }
 
 /// A column's type, as far as masks ask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ColumnType {
     /// NUMBER.
     Fixed {

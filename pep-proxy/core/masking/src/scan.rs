@@ -7,6 +7,7 @@ mod patterns;
 use std::{borrow::Cow, fmt, ops::Range, str::FromStr};
 
 use regex::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use self::patterns::{Check, Edge, KNOWN};
@@ -27,7 +28,8 @@ const COMPILED_BYTES_MAX: usize = 1 << 20;
 const SET_BYTES_MAX: usize = 32 << 20;
 
 /// What can be looked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Detector {
     /// Payment card numbers: 13 to 19 digits, with blanks, hyphens or dots between groups, that pass Luhn's check.
     Card,

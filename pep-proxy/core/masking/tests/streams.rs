@@ -296,7 +296,7 @@ proptest! {
 
 /// One column of text, for what is about the stream and not the masks.
 fn text_plan(mask: Option<Mask>) -> Arc<Plan> {
-    let column = Column { name: "A".into(), column_type: TEXT, mask };
+    let column = Column { name: Some("A".into()), column_type: TEXT, mask };
     Arc::new(Plan::new(vec![column], Limits::default()).unwrap())
 }
 

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     Secret,
@@ -15,7 +16,8 @@ use crate::{
 };
 
 /// What an address of a part is sealed for.
-const PURPOSE: &[u8] = b"icegate result part v1";
+/// The version changes with what an address asks for: a replica that would not do it must not open it.
+const PURPOSE: &[u8] = b"icegate result part v2";
 
 /// How the rows of a part are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -87,6 +89,9 @@ pub struct SealedChunk {
     pub headers: Vec<StorageHeader>,
     /// When the address ends, Unix milliseconds.
     pub expires_ms: i64,
+    /// What is done to its rows before anyone gets them, in the words of whoever sealed it; nothing when they pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masks: Option<Value>,
 }
 
 impl fmt::Debug for SealedChunk {
@@ -189,6 +194,7 @@ mod tests {
             url: Secret::new("https://x.s3.amazonaws.com/p?X-Amz-Signature=abc"),
             headers: vec![StorageHeader { name: "x-amz-key".into(), value: Secret::new("k3y") }],
             expires_ms: 1000,
+            masks: None,
         }
     }
 

@@ -41,6 +41,8 @@ pub enum PepCode {
     ConnectionUnknown,
     /// None of the principal's groups has a role at Snowflake.
     RoleNone,
+    /// A mask that the decision asks for cannot be applied here.
+    MaskUnavailable,
     /// Snowflake's reply broke the terms of the decision.
     ReplyWithheld,
     /// Nobody approved while the driver waited.
@@ -55,7 +57,7 @@ pub enum PepCode {
 
 impl PepCode {
     /// Every code.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::PdpUnreachable,
         Self::AuditUnavailable,
         Self::RequestMalformed,
@@ -65,6 +67,7 @@ impl PepCode {
         Self::UpstreamLogin,
         Self::ConnectionUnknown,
         Self::RoleNone,
+        Self::MaskUnavailable,
         Self::ReplyWithheld,
         Self::HoldExpired,
         Self::HoldCancelled,
@@ -84,6 +87,7 @@ impl PepCode {
             Self::UpstreamLogin => "UPSTREAM-LOGIN",
             Self::ConnectionUnknown => "CONNECTION-UNKNOWN",
             Self::RoleNone => "ROLE-NONE",
+            Self::MaskUnavailable => "MASK-UNAVAILABLE",
             Self::ReplyWithheld => "REPLY-WITHHELD",
             Self::HoldExpired => "HOLD-EXPIRED",
             Self::HoldCancelled => "HOLD-CANCELLED",

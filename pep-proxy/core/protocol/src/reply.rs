@@ -7,6 +7,7 @@
 mod context;
 mod envelope;
 mod monitoring;
+mod rows;
 mod shape;
 mod statement_type;
 mod stored;
@@ -22,6 +23,7 @@ use self::transfer::Transfer;
 pub use self::{
     context::{ContextUpdate, SessionContext},
     monitoring::{MonitoringReply, MonitoringTerms, monitoring_for_client},
+    rows::{ReplyColumn, Rows},
     statement_type::contradicts,
     stored::{ChunkTerms, Delivery},
 };
@@ -83,6 +85,12 @@ pub enum ReplyRefusal {
         "Snowflake's result has other columns than the decision foresaw, so it is withheld; the catalog may be older than the table: name the columns you need, and tell the operator."
     )]
     Shape,
+    /// The result cannot be masked.
+    #[error("Snowflake's result cannot be masked as was decided, so it is withheld ({why}); tell the operator.")]
+    Masking {
+        /// What stands in the way; never a value.
+        why: String,
+    },
     /// Snowflake ran something else than was decided.
     #[error("Snowflake says it ran another kind of statement than the one that was decided; tell the operator.")]
     StatementType,
@@ -109,6 +117,7 @@ impl ReplyRefusal {
             Self::Credential => "credential",
             Self::Format => "format",
             Self::Shape => "shape",
+            Self::Masking { .. } => "masking",
             Self::StatementType => "statement-type",
         }
     }

@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -25,8 +25,8 @@ pub(super) struct Envelope<'a> {
 /// One field of `data`.
 pub(super) enum Field<'a> {
     Read(Value),
-    /// Rows, as they came.
-    Verbatim(&'a RawValue),
+    /// Rows, as they came or as they were replaced.
+    Verbatim(Cow<'a, RawValue>),
 }
 
 impl Field<'_> {
@@ -88,7 +88,7 @@ fn data(raw: &RawValue, bounds: Bounds) -> Result<Vec<(String, Field<'_>)>, Repl
                 return Err(unreadable("a rowset under another spelling"));
             }
             if ROWS.contains(&name.as_str()) && raw.get() != "null" {
-                return Ok((name, Field::Verbatim(raw)));
+                return Ok((name, Field::Verbatim(Cow::Borrowed(raw))));
             }
             let value =
                 json::parse(raw.get().as_bytes(), bounds).map_err(|_| unreadable("a field is not strict JSON"))?;
