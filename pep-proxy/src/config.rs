@@ -8,6 +8,7 @@ pub mod secrets;
 mod connections;
 mod raw;
 mod results;
+mod sign_in;
 
 use std::{
     fmt,
@@ -20,6 +21,9 @@ use http::Uri;
 use icegate_pep_masking::Pattern;
 use icegate_pep_protocol::HostPattern;
 use serde::Deserialize;
+
+pub use self::sign_in::SignIn;
+pub(crate) use self::sign_in::allowed;
 
 /// Everything a proxy is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +65,8 @@ pub struct Connection {
     pub pdp: Pdp,
     /// The session that answers the PDP's questions about the warehouse's objects; `None` answers none.
     pub catalog: Option<Catalog>,
+    /// Sign-in with a browser; `None` refuses it.
+    pub sign_in: Option<SignIn>,
 }
 
 /// The session that answers the PDP's questions.

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use icegate_pep_protocol::{PepCode, Route};
+use icegate_pep_protocol::{PepCode, Route, SignInPage, SignInReturn, sign_in::SIGN_IN_PATH};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     listen::{Answer, Call, Unread},
     proxy::{self, Proxy, token},
     refuse::Stop,
+    sign_in,
 };
 
 /// All connections of this process.
@@ -67,6 +68,7 @@ impl Front {
         match self.choose(&call) {
             Ok(proxy) => proxy.answer(call).await,
             Err(stop) if call.path.starts_with("/api/") => api::refused(&stop).1,
+            Err(stop) if call.path.starts_with(SIGN_IN_PATH) => sign_in::refused("unknown", &stop),
             Err(stop) => proxy::counted("unknown", Err(stop)),
         }
     }
@@ -90,7 +92,7 @@ impl Front {
             Said::Nothing => None,
         };
         let route = Route::parse(call.method.as_str(), &call.path, &call.query);
-        if matches!(route, Ok(Route::Login { .. })) {
+        if matches!(route, Ok(Route::Login { .. } | Route::SignInAsk)) {
             return match (by_host, self.by_account(call)) {
                 (Some(host), Some(account)) if !Arc::ptr_eq(host, account) => Err(contradiction()),
                 (Some(proxy), _) | (None, Some(proxy)) => Ok(proxy),
@@ -102,6 +104,10 @@ impl Front {
         }
         let sealed = match &route {
             Ok(Route::Chunk(address)) => self.proxies().find(|proxy| proxy.sealed_part(address)),
+            Ok(
+                Route::SignInPage(SignInPage { ask: Some(sealed), .. })
+                | Route::SignInReturn(SignInReturn { state: sealed, .. }),
+            ) => self.proxies().find(|proxy| proxy.sealed_sign_in(sealed)),
             _ => token(&call.headers).and_then(|token| self.proxies().find(|proxy| proxy.sealed(token))),
         };
         match sealed {

@@ -29,7 +29,7 @@
 //! ```
 //!
 //! In the order a statement flows: [`config`], `listen` (sockets and bytes), `front` (which connection), `proxy` (which part
-//! answers which call), `session` (login, renewal, where a session stands), `statement` (one run from request to record), `ask` (the PDP, the
+//! answers which call), `session` (login, renewal, where a session stands), `sign_in` (with a browser), `statement` (one run from request to record), `ask` (the PDP, the
 //! decision cache, the watch), `refuse`, `hold` (waiting for a person), `forward` (Snowflake), `answer` (results by id,
 //! monitoring, aborts), `chunk` (parts of results in storage), `api` (the SQL API), `record` (outcomes and the journal),
 //! `catalog` (the PDP's questions about the warehouse), `rotate` (credentials that change while it runs), [`metrics`].
@@ -57,6 +57,7 @@ mod record;
 mod refuse;
 mod rotate;
 mod session;
+mod sign_in;
 mod statement;
 
 use std::{
@@ -94,6 +95,7 @@ use crate::{
     proxy::Proxy,
     record::{Recorder, journal::Journal},
     session::{Ending, Sessions, opened::Opened},
+    sign_in::SignIn,
     statement::Kept,
 };
 
@@ -274,6 +276,7 @@ fn proxy(
         storage: Storage::new(&config.results, &secrets.storage_tls),
         masking: Arc::clone(masking),
         account: Account::new(upstream, own.credential.clone()),
+        sign_in: sign_in(connection, own),
         hold: config.hold.clone(),
         holds: Holds::new(limits.held_max, limits.held_per_session_max),
         kept: Kept::new(limits.kept_bytes_max),
@@ -282,6 +285,11 @@ fn proxy(
         stopping: watch::Sender::new(false),
         working: watch::Sender::new(0),
     })
+}
+
+fn sign_in(connection: &Connection, own: &ConnectionSecrets) -> Option<SignIn> {
+    let (config, secrets) = connection.sign_in.as_ref().zip(own.sign_in.as_ref())?;
+    Some(SignIn::new(config, secrets, &connection.upstream.account))
 }
 
 async fn sweep(proxy: Arc<Proxy>) {

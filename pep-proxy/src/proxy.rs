@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
 use icegate_pep_protocol::{
-    Limits, PepCode, Reply, Route, RouteError, SealedChunk, SealedSession, Sealer, TokenError, TokenKind,
-    answer as own, decode_body, parse_authorization,
+    Limits, PepCode, Reply, Route, RouteError, SealedChunk, SealedSession, Sealer, SignInAsk, SignInState, TokenError,
+    TokenKind, answer as own, decode_body, parse_authorization,
     reply::SessionLoss,
     upstream::{self as paths},
 };
@@ -39,6 +39,7 @@ use crate::{
         opened::Opened,
         renew::{self, Renewal},
     },
+    sign_in::{self, SignIn},
     statement::{self, Kept, Told},
 };
 
@@ -68,6 +69,8 @@ pub(crate) struct Proxy {
     pub(crate) storage: Storage,
     pub(crate) masking: Arc<Masking>,
     pub(crate) account: Account,
+    /// `None` refuses sign-ins with a browser.
+    pub(crate) sign_in: Option<SignIn>,
     pub(crate) recorder: Recorder,
     pub(crate) hold: Hold,
     pub(crate) holds: Holds,
@@ -106,6 +109,8 @@ impl Proxy {
         let name = route.name();
         match route {
             Route::Chunk(sealed) => chunk::serve(self, &sealed, call.takes_gzip()).await,
+            Route::SignInPage(asked) => sign_in::page(self, &asked, &call).await,
+            Route::SignInReturn(returned) => sign_in::back(self, &returned, &call).await,
             Route::ApiSubmit { request_id, detached } => {
                 api_counted(name, api::submit(self, request_id, detached, &call).await)
             }
@@ -149,9 +154,19 @@ impl Proxy {
         )
     }
 
+    /// Whether what a browser brings to a sign-in was sealed here.
+    pub(crate) fn sealed_sign_in(&self, sealed: &str) -> bool {
+        let opened = [
+            SignInAsk::open(&self.sealer, sealed, unix_ms()).err(),
+            SignInState::open(&self.sealer, sealed, unix_ms()).err(),
+        ];
+        opened.into_iter().any(|error| matches!(error, None | Some(TokenError::Expired)))
+    }
+
     async fn serve(self: &Arc<Self>, route: Route, call: &Call) -> Result<Told, Stop> {
         let body = match route {
             Route::Login { names } => login::login(self, names, call).await?,
+            Route::SignInAsk => sign_in::ask(self, call).await?,
             Route::TokenRequest => renew::renew(self, call).await?,
             Route::Telemetry => own::telemetry().into(),
             Route::Logout => self.logout(call),
@@ -168,7 +183,12 @@ impl Proxy {
             }
             Route::Monitoring(id) => answer::monitoring(self, &self.session(call).await?, &id).await?,
             Route::AbortByRequest => answer::abort_by_request(self, &self.session(call).await?, call).await?,
-            Route::Chunk(_) | Route::ApiSubmit { .. } | Route::ApiResult { .. } | Route::ApiCancel(_) => {
+            Route::Chunk(_)
+            | Route::SignInPage(_)
+            | Route::SignInReturn(_)
+            | Route::ApiSubmit { .. }
+            | Route::ApiResult { .. }
+            | Route::ApiCancel(_) => {
                 return Err(unknown_route(&RouteError::Unknown));
             }
             Route::AbortById(id) => answer::abort_by_id(self, &self.session(call).await?, &id).await?,

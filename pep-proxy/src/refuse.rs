@@ -37,6 +37,15 @@ impl Stop {
         body.into()
     }
 
+    /// What a person is told in a browser, counted.
+    pub(crate) fn text(&self) -> String {
+        metrics::counter!(REFUSALS, "code" => closed_set(self.code())).increment(1);
+        match self {
+            Self::Refused(refusal) => refusal.text(),
+            Self::Expired | Self::MasterExpired | Self::TokenInvalid => "Log in again.".to_owned(),
+        }
+    }
+
     /// The code for the record of what became of a statement.
     pub(crate) fn code(&self) -> &str {
         match self {

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use super::{
     Connection,
     raw::{Fault, RawCatalog, RawPdp, RawUpstream, catalog_of, missing_table, pdp_of, upstream_of},
+    sign_in::{RawSignIn, sign_in_of},
 };
 
 /// Longest name of a connection: it is part of file names.
@@ -21,6 +22,7 @@ pub(super) struct RawConnection {
     pdp: RawPdp,
     #[serde(default)]
     catalog: RawCatalog,
+    sign_in: Option<RawSignIn>,
 }
 
 /// The tables of the simple form.
@@ -28,6 +30,7 @@ pub(super) struct Single {
     pub(super) upstream: Option<RawUpstream>,
     pub(super) pdp: Option<RawPdp>,
     pub(super) catalog: Option<RawCatalog>,
+    pub(super) sign_in: Option<RawSignIn>,
 }
 
 pub(super) fn connections_of(single: Single, several: Vec<RawConnection>) -> Result<Vec<Connection>, Fault> {
@@ -42,11 +45,15 @@ pub(super) fn connections_of(single: Single, several: Vec<RawConnection>) -> Res
             upstream,
             pdp,
             catalog,
+            sign_in: single.sign_in.map(sign_in_of).transpose()?,
         }]);
     }
-    for (table, there) in
-        [("upstream", single.upstream.is_some()), ("pdp", single.pdp.is_some()), ("catalog", single.catalog.is_some())]
-    {
+    for (table, there) in [
+        ("upstream", single.upstream.is_some()),
+        ("pdp", single.pdp.is_some()),
+        ("catalog", single.catalog.is_some()),
+        ("sign_in", single.sign_in.is_some()),
+    ] {
         if there {
             let message = format!("`[{table}]` and `[[connections]]` exclude each other; each connection has its own");
             return Err(Fault::at(table, "", message));
@@ -87,6 +94,7 @@ fn one(raw: RawConnection) -> Result<Connection, Fault> {
         upstream,
         pdp: pdp_of(raw.pdp)?,
         catalog: catalog_of(raw.catalog),
+        sign_in: raw.sign_in.map(sign_in_of).transpose()?,
     })
 }
 

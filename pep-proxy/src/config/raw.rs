@@ -10,6 +10,7 @@ use super::{
     UpstreamAuth,
     connections::{RawConnection, Single, connections_of},
     results::{RawMasking, RawResults, masking_of, results_of},
+    sign_in::RawSignIn,
 };
 
 /// A fault and how to find its line.
@@ -91,6 +92,7 @@ struct RawConfig {
     #[serde(default)]
     metrics: RawMetrics,
     catalog: Option<RawCatalog>,
+    sign_in: Option<RawSignIn>,
     #[serde(default)]
     connections: Vec<RawConnection>,
 }
@@ -254,7 +256,7 @@ pub(super) fn parse(text: &str) -> Result<Config, Fault> {
         ));
     }
     let listen = raw.listen.ok_or_else(|| missing_table("listen"))?;
-    let single = Single { upstream: raw.upstream, pdp: raw.pdp, catalog: raw.catalog };
+    let single = Single { upstream: raw.upstream, pdp: raw.pdp, catalog: raw.catalog, sign_in: raw.sign_in };
     let connections = connections_of(single, raw.connections)?;
     let limits = raw.limits;
     let config = Config {
@@ -565,7 +567,7 @@ pub(super) fn missing_table(table: &'static str) -> Fault {
     Fault::at(table, "", format!("`[{table}]` is missing; see config.example.toml"))
 }
 
-fn missing(table: &'static str, key: &'static str, remedy: &str) -> Fault {
+pub(super) fn missing(table: &'static str, key: &'static str, remedy: &str) -> Fault {
     Fault::at(table, key, format!("`{table}.{key}` is missing; {remedy}"))
 }
 

@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hyper_rustls::ConfigBuilderExt as _;
 use icegate_pep_masking::KeyRing;
+use icegate_pep_protocol::Secret;
 use rsa::{
     RsaPrivateKey,
     pkcs1::DecodeRsaPrivateKey as _,
@@ -21,7 +22,7 @@ use sha2::{Digest as _, Sha256};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 use zeroize::Zeroizing;
 
-use super::{ClientTls, Config, Connection, ServerTls, UpstreamAuth};
+use super::{ClientTls, Config, Connection, ServerTls, SignIn, UpstreamAuth};
 
 /// Everything secret a proxy works with, parsed.
 pub struct Secrets {
@@ -43,15 +44,43 @@ pub(crate) struct ConnectionSecrets {
     pub(crate) pdp_tls: Option<ClientTlsConfig>,
     pub(crate) upstream_tls: Arc<rustls::ClientConfig>,
     pub(crate) credential: Credential,
+    pub(crate) sign_in: Option<SignInSecrets>,
+}
+
+/// What a sign-in with a browser needs.
+#[derive(Debug)]
+pub(crate) struct SignInSecrets {
+    pub(crate) tls: Arc<rustls::ClientConfig>,
+    pub(crate) client_secret: Option<Secret>,
+}
+
+impl SignInSecrets {
+    fn read(config: &SignIn) -> Result<Self, SecretsError> {
+        const KEY: &str = "sign_in.client_secret_file";
+        let client_secret = match &config.client_secret_file {
+            None => None,
+            Some(path) => {
+                let bytes = read(KEY, path)?;
+                let text = std::str::from_utf8(&bytes).map_err(|_| unusable(KEY, "the secret is not UTF-8"))?;
+                let text = text.trim_end_matches(['\r', '\n']);
+                if text.is_empty() {
+                    return Err(unusable(KEY, "the secret is empty"));
+                }
+                Some(Secret::new(text))
+            }
+        };
+        Ok(Self { tls: client_tls("sign_in.ca", config.ca.as_deref())?, client_secret })
+    }
 }
 
 impl ConnectionSecrets {
     fn read(connection: &Connection) -> Result<Self, SecretsError> {
-        let Connection { upstream, pdp, .. } = connection;
+        let Connection { upstream, pdp, sign_in, .. } = connection;
         Ok(Self {
             pdp_tls: pdp.tls.as_ref().map(pdp_tls).transpose()?,
             upstream_tls: client_tls("upstream.ca", upstream.ca.as_deref())?,
             credential: credential(&upstream.auth)?,
+            sign_in: sign_in.as_ref().map(SignInSecrets::read).transpose()?,
         })
     }
 }

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::{Ending, Session, context};
 use crate::{
     ask::pdp::PdpError, forward::upstream::UpstreamError, listen::Call, proxy::Proxy, record::unix_ms, refuse::Stop,
+    sign_in,
 };
 
 /// Serves `POST /session/v1/login-request`.
@@ -23,6 +24,7 @@ pub(crate) async fn login(proxy: &Arc<Proxy>, names: RequestedNames, call: &Call
     let body = proxy.decoded(call)?;
     let request = LoginRequest::parse(&body, names, &proxy.limits)
         .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
+    let request = sign_in::redeem(proxy, request)?;
     let (session, upstream) = begin(proxy, &request, call).await?;
     let session = Arc::new(session);
     let welcomed = welcome(proxy, &session, &upstream, &request);

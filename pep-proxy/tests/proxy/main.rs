@@ -18,6 +18,7 @@ mod faults;
 mod http2;
 mod masking;
 mod pdp;
+mod sign_in;
 mod stage;
 mod storage;
 mod tls;

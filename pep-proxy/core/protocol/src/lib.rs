@@ -16,7 +16,7 @@
 //! assert_eq!(query.statement_count(), 1);
 //! ```
 //!
-//! Reading order: a request's [`route`], its [`body`], who is there ([`login`], [`token`], [`session`]), what they ask
+//! Reading order: a request's [`route`], its [`body`], who is there ([`login`], [`sign_in`], [`token`], [`session`]), what they ask
 //! ([`query`], [`tag`]), what is sent to Snowflake besides ([`upstream`]), what it replies ([`reply`], [`chunk`]), and what
 //! icegate itself answers ([`refusal`], [`answer`]). [`api`] has the words of the SQL API.
 
@@ -33,6 +33,7 @@ pub mod reply;
 pub mod route;
 pub mod secret;
 pub mod session;
+pub mod sign_in;
 pub mod tag;
 pub mod token;
 pub mod upstream;
@@ -52,5 +53,6 @@ pub use reply::{
 pub use route::{QueryId, RequestId, Route, RouteError};
 pub use secret::Secret;
 pub use session::{AbortRequest, RenewRequest, SessionRequestError};
+pub use sign_in::{AskedFor, SignInAsk, SignInPage, SignInReturn, SignInState, SignInTicket};
 pub use tag::{Stamp, stamp};
 pub use token::{SealKey, SealedSession, Sealer, TokenError, TokenKind, parse_authorization};

@@ -41,6 +41,8 @@ pub enum Carrier {
     Password,
     /// In the header of each request, for the SQL API.
     Bearer,
+    /// `authenticator=externalbrowser`: not the token itself but a ticket for it.
+    Browser,
 }
 
 impl Carrier {
@@ -51,6 +53,7 @@ impl Carrier {
             Self::Pat => "programmatic-access-token",
             Self::Password => "password",
             Self::Bearer => "bearer",
+            Self::Browser => "external-browser",
         }
     }
 }
@@ -71,8 +74,10 @@ pub struct ClientFacts {
 pub struct LoginRequest {
     /// How the token came.
     pub carrier: Carrier,
-    /// The token.
+    /// The token; of [`Carrier::Browser`] the ticket, until it is redeemed.
     pub token: Secret,
+    /// What the ticket of [`Carrier::Browser`] is redeemed with.
+    pub proof_key: Option<Secret>,
     /// `LOGIN_NAME` as claimed, empty if none.
     pub login_name: String,
     /// What the client says of itself.
@@ -120,6 +125,9 @@ pub enum LoginError {
          `token`, or give the token as the password."
     )]
     NoToken,
+    /// A ticket and nothing that shows whose it is.
+    #[error("The login has no `PROOF_KEY` beside its `TOKEN`; connect with a Snowflake driver.")]
+    NoProofKey,
     /// Two different ones.
     #[error("The login carries two different credentials, as token and as password. Give one of them.")]
     TwoTokens,
@@ -147,6 +155,7 @@ impl LoginError {
             Self::Authenticator { .. }
             | Self::Credential { .. }
             | Self::NoToken
+            | Self::NoProofKey
             | Self::TwoTokens
             | Self::TokenShape { .. } => "IDENTITY-INVALID",
             Self::NoData | Self::Field { .. } | Self::Parameter(_) => PepCode::RequestMalformed.as_str(),
@@ -163,11 +172,9 @@ impl LoginRequest {
     pub fn parse(body: &Map<String, Value>, names: RequestedNames, limits: &Limits) -> Result<Self, LoginError> {
         let data = body.get("data").and_then(Value::as_object).ok_or(LoginError::NoData)?;
         let (carrier, token) = credential(data, limits)?;
-        let environment = scalars(data, "CLIENT_ENVIRONMENT")?;
-        let client = ClientFacts {
-            app_id: fact(&short(data, "CLIENT_APP_ID")?),
-            app_version: fact(&short(data, "CLIENT_APP_VERSION")?),
-            application: fact(&environment.get("APPLICATION").and_then(json::scalar_text).unwrap_or_default()),
+        let proof_key = match carrier {
+            Carrier::Browser => Some(Secret::new(text_field(data, "PROOF_KEY")?.ok_or(LoginError::NoProofKey)?)),
+            Carrier::Oauth | Carrier::Pat | Carrier::Password | Carrier::Bearer => None,
         };
         let none = Map::new();
         let asked = match data.get("SESSION_PARAMETERS") {
@@ -179,13 +186,14 @@ impl LoginRequest {
         Ok(Self {
             carrier,
             token,
+            proof_key,
             login_name: short(data, "LOGIN_NAME")?,
-            client,
+            client: client_facts(data)?,
             session_parameters: parameters.kept,
             dropped_parameters: parameters.dropped,
             query_tag: parameters.query_tag.map(|tag| tag.chars().take(QUERY_TAG_CHARS_MAX).collect()),
             names,
-            environment,
+            environment: scalars(data, "CLIENT_ENVIRONMENT")?,
             capabilities: scalars(data, "CLIENT_CAPABILITIES")?,
         })
     }
@@ -218,6 +226,7 @@ impl LoginRequest {
         Ok(Self {
             carrier: Carrier::Bearer,
             token,
+            proof_key: None,
             login_name: String::new(),
             client: ClientFacts {
                 app_id: "SQLAPI".to_owned(),
@@ -235,7 +244,7 @@ impl LoginRequest {
 }
 
 /// Credentials of kinds that icegate neither checks nor passes on. Silence about a second factor would be a lie.
-const REFUSED_CREDENTIALS: [&str; 4] = ["SPCS_TOKEN", "RAW_SAML_RESPONSE", "PASSCODE", "PROOF_KEY"];
+const REFUSED_CREDENTIALS: [&str; 3] = ["SPCS_TOKEN", "RAW_SAML_RESPONSE", "PASSCODE"];
 
 fn credential(data: &Map<String, Value>, limits: &Limits) -> Result<(Carrier, Secret), LoginError> {
     let authenticator = short(data, "AUTHENTICATOR")?.trim().to_ascii_uppercase();
@@ -246,10 +255,12 @@ fn credential(data: &Map<String, Value>, limits: &Limits) -> Result<(Carrier, Se
         "PROGRAMMATIC_ACCESS_TOKEN" => (Carrier::Pat, token.or(password)),
         // One line of the Go driver sends an OAuth token and no authenticator.
         "" if password.is_none() && token.is_some() => (Carrier::Oauth, token),
+        "EXTERNALBROWSER" => (Carrier::Browser, token),
         "" | "SNOWFLAKE" => (Carrier::Password, password),
         other => return Err(LoginError::Authenticator { authenticator: one_line(other, 64) }),
     };
-    for field in REFUSED_CREDENTIALS {
+    let proof_key = (carrier != Carrier::Browser).then_some("PROOF_KEY");
+    for field in REFUSED_CREDENTIALS.into_iter().chain(proof_key) {
         if !matches!(data.get(field), None | Some(Value::Null)) && text_field(data, field)?.is_some() {
             return Err(LoginError::Credential { field });
         }
@@ -275,12 +286,25 @@ fn text_field<'a>(data: &'a Map<String, Value>, field: &'static str) -> Result<O
     }
 }
 
-fn short(data: &Map<String, Value>, field: &'static str) -> Result<String, LoginError> {
+pub(crate) fn short(data: &Map<String, Value>, field: &'static str) -> Result<String, LoginError> {
     let text = text_field(data, field)?.unwrap_or_default();
     if text.chars().count() > TEXT_CHARS_MAX || text.chars().any(char::is_control) {
         return Err(LoginError::Field { field });
     }
     Ok(text.to_owned())
+}
+
+/// What a login, or the request before it, says of the client.
+pub(crate) fn client_facts(data: &Map<String, Value>) -> Result<ClientFacts, LoginError> {
+    let application = match data.get("CLIENT_ENVIRONMENT") {
+        Some(Value::Object(environment)) => environment.get("APPLICATION").and_then(json::scalar_text),
+        _ => None,
+    };
+    Ok(ClientFacts {
+        app_id: fact(&short(data, "CLIENT_APP_ID")?),
+        app_version: fact(&short(data, "CLIENT_APP_VERSION")?),
+        application: fact(&application.unwrap_or_default()),
+    })
 }
 
 /// What a client says of itself, short enough to travel inside a sealed token.

@@ -6,11 +6,11 @@
 //! | refusal | code | SQLSTATE | why this one |
 //! |---|---|---|---|
 //! | everything a policy, an approval or the request itself is refused for | 003001 | 42501 | "insufficient privileges": a plain SQL error |
-//! | `PDP-UNREACHABLE`, `AUDIT-UNAVAILABLE`, `UPSTREAM-UNREACHABLE`, `UPSTREAM-LOGIN` | 000403 | 58000 | no driver gives it a meaning: neither retried nor an end of session; class 58 is "system error" |
+//! | `PDP-UNREACHABLE`, `AUDIT-UNAVAILABLE`, `UPSTREAM-UNREACHABLE`, `UPSTREAM-LOGIN`, `SIGN-IN-PROVIDER` | 000403 | 58000 | no driver gives it a meaning: neither retried nor an end of session; class 58 is "system error" |
 //! | `HOLD-CANCELLED` | 000604 | 57014 | "query execution was cancelled" |
 //! | `QUERY-UNKNOWN` | 000612 | 02000 | "result not found" |
 //! | `ROUTE-UNKNOWN` | 000002 | 0A000 | "unsupported feature" |
-//! | `IDENTITY-INVALID` | 390303 | 28000 | "invalid OAuth access token" |
+//! | `IDENTITY-INVALID`, `SIGN-IN-INVALID`, `SIGN-IN-OFF` | 390303 | 28000 | "invalid OAuth access token" |
 //! | `IDENTITY-EXPIRED` | 390318 | 28000 | "OAuth access token expired" |
 //! | `IDENTITY-MISMATCH` | 390100 | 28000 | "incorrect username or password": the login name is not the token's |
 //! | `SESSION-REVOKED`, `SESSION-ENDED` | 390111 | 08003 | "session no longer exists": an error, where 390112 would make the driver renew and ask again |
@@ -53,11 +53,17 @@ pub enum PepCode {
     QueryUnknown,
     /// No such session, or no token of ours.
     SessionUnknown,
+    /// This connection has no sign-in with a browser.
+    SignInOff,
+    /// A sign-in that is used up, too late, somebody else's, or that the identity provider ended.
+    SignInInvalid,
+    /// The identity provider does not answer, or not as it must.
+    SignInProvider,
 }
 
 impl PepCode {
     /// Every code.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::PdpUnreachable,
         Self::AuditUnavailable,
         Self::RequestMalformed,
@@ -73,6 +79,9 @@ impl PepCode {
         Self::HoldCancelled,
         Self::QueryUnknown,
         Self::SessionUnknown,
+        Self::SignInOff,
+        Self::SignInInvalid,
+        Self::SignInProvider,
     ];
 
     /// As shown to people and drivers, for example `PDP-UNREACHABLE`.
@@ -93,6 +102,9 @@ impl PepCode {
             Self::HoldCancelled => "HOLD-CANCELLED",
             Self::QueryUnknown => "QUERY-UNKNOWN",
             Self::SessionUnknown => "SESSION-UNKNOWN",
+            Self::SignInOff => "SIGN-IN-OFF",
+            Self::SignInInvalid => "SIGN-IN-INVALID",
+            Self::SignInProvider => "SIGN-IN-PROVIDER",
         }
     }
 }
@@ -170,11 +182,15 @@ impl Refusal {
 
     fn in_snowflakes_terms(&self) -> (&'static str, &'static str) {
         match self.code.as_str() {
-            "PDP-UNREACHABLE" | "AUDIT-UNAVAILABLE" | "UPSTREAM-UNREACHABLE" | "UPSTREAM-LOGIN" => ("000403", "58000"),
+            "PDP-UNREACHABLE"
+            | "AUDIT-UNAVAILABLE"
+            | "UPSTREAM-UNREACHABLE"
+            | "UPSTREAM-LOGIN"
+            | "SIGN-IN-PROVIDER" => ("000403", "58000"),
             "HOLD-CANCELLED" => ("000604", "57014"),
             "QUERY-UNKNOWN" => ("000612", "02000"),
             "ROUTE-UNKNOWN" => ("000002", "0A000"),
-            "IDENTITY-INVALID" => ("390303", "28000"),
+            "IDENTITY-INVALID" | "SIGN-IN-INVALID" | "SIGN-IN-OFF" => ("390303", "28000"),
             "IDENTITY-EXPIRED" => ("390318", "28000"),
             "IDENTITY-MISMATCH" => ("390100", "28000"),
             "SESSION-REVOKED" | "SESSION-ENDED" => ("390111", "08003"),

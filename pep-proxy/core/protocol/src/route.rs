@@ -7,6 +7,7 @@ use crate::{
     limits::{CHUNK_ADDRESS_BYTES_MAX, PATH_BYTES_MAX, QUERY_PARAMETERS_MAX, QUERY_STRING_BYTES_MAX, TEXT_CHARS_MAX},
     login::{NameError, RequestedNames},
     refusal::PepCode,
+    sign_in::{SignInPage, SignInReturn},
 };
 
 /// A call of Snowflake's protocol that icegate knows.
@@ -17,6 +18,12 @@ pub enum Route {
         /// What the query string asks to start with.
         names: RequestedNames,
     },
+    /// `POST /session/authenticator-request`: a driver wants to sign in with a browser.
+    SignInAsk,
+    /// `GET /console/login`: a browser opens the page.
+    SignInPage(SignInPage),
+    /// `GET /console/login/callback`: a browser comes back from the identity provider.
+    SignInReturn(SignInReturn),
     /// `POST /session/token-request`: renewal.
     TokenRequest,
     /// `POST /session/heartbeat`.
@@ -74,6 +81,9 @@ impl Route {
         let get = method == "GET";
         match segments.as_slice() {
             ["session", "v1", "login-request"] if post => Ok(Self::Login { names: parameters.names()? }),
+            ["session", "authenticator-request"] if post => Ok(Self::SignInAsk),
+            ["console", "login"] if get => Ok(Self::SignInPage(parameters.sign_in_page())),
+            ["console", "login", "callback"] if get => Ok(Self::SignInReturn(parameters.sign_in_return())),
             ["session", "token-request"] if post => Ok(Self::TokenRequest),
             ["session", "heartbeat"] if post => Ok(Self::Heartbeat),
             ["session"] if post && parameters.is("delete", "true") => Ok(Self::Logout),
@@ -107,6 +117,9 @@ impl Route {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Login { .. } => "login",
+            Self::SignInAsk => "sign-in-ask",
+            Self::SignInPage(_) => "sign-in-page",
+            Self::SignInReturn(_) => "sign-in-return",
             Self::TokenRequest => "token-request",
             Self::Heartbeat => "heartbeat",
             Self::Logout => "logout",
@@ -307,6 +320,28 @@ impl Parameters {
             .or_else(|| self.text("request_id"))
             .map(|text| RequestId::parse(text).ok_or(RouteError::Parameter { name: "requestId" }))
             .transpose()
+    }
+
+    fn owned(&self, name: &str) -> Option<String> {
+        self.text(name).map(str::to_owned)
+    }
+
+    fn sign_in_page(&self) -> SignInPage {
+        SignInPage {
+            ask: self.owned("ask"),
+            login_name: self.owned("login_name"),
+            port: self.owned("browser_mode_redirect_port"),
+            proof_key: self.owned("proof_key"),
+        }
+    }
+
+    fn sign_in_return(&self) -> SignInReturn {
+        SignInReturn {
+            state: self.owned("state").unwrap_or_default(),
+            code: self.owned("code"),
+            iss: self.owned("iss"),
+            error: self.owned("error"),
+        }
     }
 
     fn names(&self) -> Result<RequestedNames, RouteError> {

@@ -78,7 +78,8 @@ pub fn authorization(token: &Secret) -> Zeroizing<String> {
     Zeroizing::new(format!("Snowflake Token=\"{}\"", token.expose()))
 }
 
-fn encoded(text: &str) -> String {
+/// Escaped for a query string or a form.
+pub(crate) fn encoded(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
