@@ -21,7 +21,7 @@ use crate::{
     answer::Binding,
     ask::Permitted,
     chunk,
-    masking::{ResultPlan, Worn},
+    masking::{self, ResultPlan, Worn},
     metrics::{REPLIES_WITHHELD, STAGE_DURATION},
     proxy::Proxy,
     record::RunEnd,
@@ -297,6 +297,8 @@ fn masked(proxy: &Proxy, session: &Session, reply: &mut Reply<'_>, terms: &Terms
     let parts = parts(proxy, session, reply, terms, plan.as_ref())?;
     if let Some(plan) = &plan {
         reply.replace_rows(|rows| plan.mask(&rows))?;
+    } else if terms.error_text == ErrorText::Withhold && reply.is_success() {
+        reply.replace_rows(|rows| masking::only_what_is_shown(&rows))?;
     }
     Ok(parts)
 }

@@ -116,11 +116,11 @@ impl Masking {
     /// The plan an address of a part was sealed with.
     pub(crate) fn sealed(&self, masks: &serde_json::Value) -> Result<ResultPlan, String> {
         let spec = PlanSpec::deserialize(masks).map_err(|error| error.to_string())?;
-        self.ready(spec).map_err(|error| error.to_string())
+        self.ready(spec, |plan| plan).map_err(|error| error.to_string())
     }
 
-    fn ready(&self, spec: PlanSpec) -> Result<ResultPlan, SpecError> {
-        let plan = Arc::new(spec.plan(self, Limits::default())?);
+    fn ready(&self, spec: PlanSpec, how: impl FnOnce(Plan) -> Plan) -> Result<ResultPlan, SpecError> {
+        let plan = Arc::new(how(spec.plan(self, Limits::default())?));
         Ok(ResultPlan { spec, plan })
     }
 }
@@ -198,8 +198,18 @@ impl Worn {
         });
         let masked = masked.collect::<Result<_, ReplyRefusal>>()?;
         let spec = PlanSpec { columns: columns.len(), masked };
-        masking.ready(spec).map(Some).map_err(|error| withheld(&error))
+        masking.ready(spec, Plan::rebuilding).map(Some).map_err(|error| withheld(&error))
     }
+}
+
+/// The rows of a reply that has no mask of the result, without what stands under a NULL and between values: what masks in the
+/// statement hide can have stayed there. JSON has no such places.
+pub(crate) fn only_what_is_shown(rows: &Rows<'_>) -> Result<Option<Vec<u8>>, ReplyRefusal> {
+    let Rows::Arrow(bytes) = rows else { return Ok(None) };
+    let mut masker = ArrowMasker::new(Arc::new(Plan::unmasked(Limits::default())));
+    let mut out = masker.push(bytes).map_err(|error| withheld(&error))?;
+    out.extend(masker.finish().map_err(|error| withheld(&error))?);
+    Ok(Some(out))
 }
 
 fn withheld(why: &dyn fmt::Display) -> ReplyRefusal {
@@ -213,7 +223,7 @@ impl ResultPlan {
     }
 
     /// The rows of a reply, masked.
-    pub(crate) fn mask(&self, rows: &Rows<'_>) -> Result<Vec<u8>, ReplyRefusal> {
+    pub(crate) fn mask(&self, rows: &Rows<'_>) -> Result<Option<Vec<u8>>, ReplyRefusal> {
         let (mut masker, bytes) = match rows {
             Rows::Json(text) => (self.masker(ChunkFormat::Json, Shape::Rowset), text.as_bytes()),
             Rows::Arrow(bytes) => (self.masker(ChunkFormat::Arrow, Shape::Rowset), bytes.as_slice()),
@@ -221,7 +231,7 @@ impl ResultPlan {
         let mut out = masker.push(bytes).map_err(|error| withheld(&error))?;
         out.extend(masker.finish().map_err(|error| withheld(&error))?);
         self.count(masker.rows());
-        Ok(out)
+        Ok(Some(out))
     }
 
     fn masker(&self, format: ChunkFormat, shape: Shape) -> Masker {

@@ -7,6 +7,7 @@
 
 mod columns;
 mod frames;
+mod rebuild;
 
 use std::{collections::HashMap, fmt, mem, sync::Arc};
 
@@ -156,12 +157,18 @@ impl ArrowMasker {
 
 impl Open {
     fn new(plan: &Plan, received: Schema, version: MetadataVersion) -> Result<Self, MaskingError> {
-        if received.fields().len() != plan.columns.len() {
+        // A plan without columns is for any.
+        let any = plan.columns.is_empty();
+        if !any && received.fields().len() != plan.columns.len() {
             return Err(MaskingError::Foreign("it has another number of columns"));
         }
         let mut fields = Vec::with_capacity(plan.columns.len());
-        for (field, column) in received.fields().iter().zip(&plan.columns) {
+        for (at, field) in received.fields().iter().enumerate() {
             check_type(field.data_type(), 0)?;
+            let Some(column) = plan.columns.get(at) else {
+                fields.push(Arc::clone(field));
+                continue;
+            };
             if column.name.as_ref().is_some_and(|name| name != field.name()) {
                 return Err(MaskingError::Foreign("a column has another name"));
             }
@@ -175,9 +182,10 @@ impl Open {
     }
 
     fn mask(&self, plan: &Plan, batch: &RecordBatch) -> Result<RecordBatch, MaskingError> {
-        let mut arrays = Vec::with_capacity(plan.columns.len());
-        for (array, column) in batch.columns().iter().zip(&plan.columns) {
-            arrays.push(match &column.mask {
+        let mut arrays = Vec::with_capacity(batch.num_columns());
+        for (at, array) in batch.columns().iter().enumerate() {
+            arrays.push(match plan.columns.get(at).and_then(|column| column.mask.as_ref()) {
+                None if plan.rebuild => rebuild::rebuilt(array, None)?,
                 None => Arc::clone(array),
                 Some(mask) => columns::mask_array(mask, array, &plan.limits)?,
             });

@@ -22,6 +22,8 @@ const DOMAIN_BYTES_MAX: usize = 1024;
 pub struct Plan {
     pub(crate) columns: Vec<PlannedColumn>,
     pub(crate) limits: Limits,
+    /// Arrow columns that pass are built anew, too.
+    pub(crate) rebuild: bool,
 }
 
 #[derive(Debug)]
@@ -159,7 +161,20 @@ impl Plan {
             let mask = mask.map_err(|(mask, why)| PlanError::Mask { ordinal: index + 1, mask, why })?;
             Ok(PlannedColumn { name, column_type, mask })
         });
-        Ok(Self { columns: columns.collect::<Result<_, _>>()?, limits })
+        Ok(Self { columns: columns.collect::<Result<_, _>>()?, limits, rebuild: false })
+    }
+
+    /// The plan of a result without masks, whatever its columns are, of which only what is shown may pass: see
+    /// [`Plan::rebuilding`].
+    pub fn unmasked(limits: Limits) -> Self {
+        Self { columns: Vec::new(), limits, rebuild: true }
+    }
+
+    /// Builds anew what passes in Arrow as well: nothing of what stands under a NULL or between values is left. Costs about as
+    /// much as copying the values.
+    #[must_use]
+    pub fn rebuilding(self) -> Self {
+        Self { rebuild: true, ..self }
     }
 
     /// Whether nothing is masked, so that the result may pass as it is.

@@ -300,6 +300,10 @@ fn text_plan(mask: Option<Mask>) -> Arc<Plan> {
     Arc::new(Plan::new(vec![column], Limits::default()).unwrap())
 }
 
+fn rebuilding(mask: Option<Mask>) -> Arc<Plan> {
+    Arc::new(Arc::into_inner(text_plan(mask)).unwrap().rebuilding())
+}
+
 fn one(name: &str, logical: &str, array: ArrayRef) -> Vec<u8> {
     let schema = Schema::new(vec![field(name, logical, array.data_type().clone())]);
     stream(&[RecordBatch::try_new(Arc::new(schema), vec![array]).unwrap()])
@@ -321,6 +325,40 @@ fn hidden_bytes_stay_behind() {
         let masked = arrow_masked(&text_plan(Some(mask)), &sent, &[usize::MAX]).unwrap();
         assert!(!holds(&masked, CANARY));
         assert_eq!(read(&masked)[0].column(0).null_count(), 1);
+    }
+}
+
+/// Columns that pass, built anew: what they show stays, and what they do not show is gone.
+#[test]
+fn what_nobody_is_shown_is_not_passed_on() {
+    let hidden = |nulls: Vec<bool>| -> ArrayRef {
+        let offsets = OffsetBuffer::new(vec![0, 9, 18, 27].into());
+        let values = Buffer::from(b"kanarie-ashown---kanarie-c".to_vec().into_iter().chain(*b"!").collect::<Vec<_>>());
+        Arc::new(StringArray::new(offsets, values, Some(NullBuffer::from(nulls))))
+    };
+    let texts = hidden(vec![false, true, false]);
+    // Two lists: one that is NULL over hidden elements, and one of the second element alone.
+    let child = Arc::new(Field::new("element", DataType::Utf8, true));
+    let list = |texts: ArrayRef| -> ArrayRef {
+        let offsets = OffsetBuffer::new(vec![0, 1, 2].into());
+        Arc::new(ListArray::new(Arc::clone(&child), offsets, texts, Some(NullBuffer::from(vec![false, true]))))
+    };
+    let lists = list(Arc::new(StringArray::from(vec!["kanarie-a", "shown---", "kanarie-c"])));
+    let numbers: ArrayRef =
+        Arc::new(Int64Array::new(vec![0x6b61_6e61_7269_6531, 7].into(), Some(NullBuffer::from(vec![false, true]))));
+    let field = vec![Field::new("m", DataType::Utf8, true)];
+    let structs =
+        StructArray::new(field.into(), vec![texts.slice(0, 3)], Some(NullBuffer::from(vec![false, true, true])));
+    for (array, canary) in [(texts, CANARY), (lists, CANARY), (Arc::new(structs), CANARY), (numbers, "1eiranak")] {
+        let sent = one("A", "TEXT", Arc::clone(&array));
+        assert!(holds(&sent, canary), "the canary is in what is sent");
+        let passed = arrow_masked(&text_plan(None), &sent, &[usize::MAX]).unwrap();
+        assert!(holds(&passed, canary), "passed as it came");
+        for plan in [Arc::new(Plan::unmasked(Limits::default())), rebuilding(None)] {
+            let passed = arrow_masked(&plan, &sent, &[usize::MAX]).unwrap();
+            assert!(!holds(&passed, canary), "{:?}", array.data_type());
+            assert_eq!(&read(&passed)[0].column(0).to_data(), &array.to_data(), "the same values");
+        }
     }
 }
 

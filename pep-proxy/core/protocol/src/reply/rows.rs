@@ -58,26 +58,30 @@ impl Reply<'_> {
         self.statement_type_id() == Some(SEVERAL) && !self.result_ids().is_empty()
     }
 
-    /// Puts other rows in the place of those that came. Everything is given to `replace` that drivers read rows from.
+    /// Puts other rows in the place of those that came; nothing leaves them. Everything is given to `replace` that drivers read
+    /// rows from.
     ///
     /// # Errors
     ///
     /// Rows that are not written as they should be, and whatever `replace` says.
     pub fn replace_rows(
         &mut self,
-        mut replace: impl FnMut(Rows<'_>) -> Result<Vec<u8>, ReplyRefusal>,
+        mut replace: impl FnMut(Rows<'_>) -> Result<Option<Vec<u8>>, ReplyRefusal>,
     ) -> Result<(), ReplyRefusal> {
         const FORMAT: ReplyRefusal = ReplyRefusal::Format;
         for (name, field) in &mut self.envelope.data {
             let Field::Verbatim(raw) = field else { continue };
             let replaced = if name == "rowset" {
-                String::from_utf8(replace(Rows::Json(raw.get()))?).map_err(|_| FORMAT)?
+                let rows = replace(Rows::Json(raw.get()))?;
+                rows.map(String::from_utf8).transpose().map_err(|_| FORMAT)?
             } else {
                 let text: Cow<'_, str> = serde_json::from_str(raw.get()).map_err(|_| FORMAT)?;
                 let rows = STANDARD.decode(text.as_bytes()).map_err(|_| FORMAT)?;
-                format!("\"{}\"", STANDARD.encode(replace(Rows::Arrow(rows))?))
+                replace(Rows::Arrow(rows))?.map(|rows| format!("\"{}\"", STANDARD.encode(rows)))
             };
-            *raw = Cow::Owned(RawValue::from_string(replaced).map_err(|_| FORMAT)?);
+            if let Some(replaced) = replaced {
+                *raw = Cow::Owned(RawValue::from_string(replaced).map_err(|_| FORMAT)?);
+            }
         }
         Ok(())
     }
@@ -108,8 +112,8 @@ mod tests {
         let columns = reply.columns().unwrap();
         assert_eq!((columns[0].name, columns[0].length, columns[1].precision), ("A", Some(9), Some(38)));
         let replace = |rows: Rows<'_>| match rows {
-            Rows::Json(text) if text.contains("kanarie") => Ok(br#"[["x","1"]]"#.to_vec()),
-            Rows::Arrow(bytes) if bytes == b"kanarie" => Ok(b"y".to_vec()),
+            Rows::Json(text) if text.contains("kanarie") => Ok(Some(br#"[["x","1"]]"#.to_vec())),
+            Rows::Arrow(bytes) if bytes == b"kanarie" => Ok(Some(b"y".to_vec())),
             other => panic!("{other:?}"),
         };
         reply.replace_rows(replace).unwrap();
@@ -131,7 +135,7 @@ mod tests {
         for rows in [json!({ "rowsetBase64": 7 }), json!({ "rowsetBase64": "***" }), json!({ "rowset": "[]" })] {
             let told = json!({ "success": true, "data": rows }).to_string();
             let mut reply = Reply::parse(told.as_bytes(), &Limits::default()).unwrap();
-            let refused = reply.replace_rows(|_| Ok(b"no json".to_vec()));
+            let refused = reply.replace_rows(|_| Ok(Some(b"no json".to_vec())));
             assert_eq!(refused, Err(ReplyRefusal::Format), "{told}");
         }
     }
