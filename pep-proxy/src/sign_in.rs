@@ -27,7 +27,7 @@ use icegate_pep_protocol::{
     sign_in::{AskError, Authorization, Hashed, SIGN_IN_PATH, SIGN_IN_RANDOM_BYTES, driver_address, sign_in_asked},
     token::NONCE_BYTES,
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use self::{
     provider::{Idp, Unheard},
@@ -97,7 +97,7 @@ pub(crate) async fn ask(proxy: &Proxy, call: &Call) -> Result<Bytes, Stop> {
     sign_in.idp.metadata().await.map_err(|unheard| unavailable(&unheard))?;
     let proof_key = random()?;
     let ask = begun(sign_in, asked, &proof_key, call.peer.ip().to_string())?;
-    info!(app = ask.client.app_id, "sign-in with a browser asked for");
+    debug!(app = ask.client.app_id, "sign-in with a browser asked for");
     let sealed = ask.seal(&proxy.sealer, nonce()?).map_err(|_| no_randomness())?;
     let url = format!("{}{SIGN_IN_PATH}?ask={sealed}", sign_in.config.url);
     Ok(sign_in_asked(&url, &proof_key).into())

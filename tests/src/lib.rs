@@ -4,6 +4,7 @@ pub mod account;
 pub mod attacks;
 pub mod fuzz;
 pub mod generated;
+pub mod node;
 pub mod plain;
 /// The starting policies, compiled.
 pub mod policies;

@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
     pdp::{FakePdp, Killable, deny},
+    sign_in::FakeIdp,
     stage::eventually,
     upstream::FakeUpstream,
 };
@@ -25,7 +26,7 @@ struct Side {
 }
 
 impl Side {
-    async fn new(name: &str, hosts: &str, account: &str, dir: &std::path::Path) -> Self {
+    async fn new(name: &str, hosts: &str, account: &str, dir: &std::path::Path, issuer: &str) -> Self {
         let pdp = FakePdp::new();
         // Session ids are the PDP's: two of them may give the same.
         let (pdp_addr, server) = pdp.serve("127.0.0.1:0".parse().unwrap()).await;
@@ -47,6 +48,11 @@ password_file = "{password}"
 [connections.pdp]
 url = "http://{pdp_addr}"
 danger_plaintext = true
+[connections.sign_in]
+issuer = "{issuer}"
+danger_plaintext = true
+client_id = "icegate"
+url = "https://{name}.test"
 "#,
             password = password.display()
         );
@@ -71,8 +77,9 @@ impl Two {
     }
 
     async fn listening(how: &str, dir: tempfile::TempDir) -> Self {
-        let prod = Side::new("prod", r#"["prod.test"]"#, "PROD-ACCT", dir.path()).await;
-        let dev = Side::new("dev", r#"["dev.test", "dev2.test"]"#, "DEV-ACCT", dir.path()).await;
+        let issuer = FakeIdp::serve().await.issuer;
+        let prod = Side::new("prod", r#"["prod.test"]"#, "PROD-ACCT", dir.path(), &issuer).await;
+        let dev = Side::new("dev", r#"["dev.test", "dev2.test"]"#, "DEV-ACCT", dir.path(), &issuer).await;
         let at = dir.path().display();
         let config = format!(
             "pep_id = \"pep-1\"\n[listen]\naddr = \"127.0.0.1:0\"\n{how}\n[journal]\npath = \"{at}/journal\"\n[metrics]\naddr = \"127.0.0.1:0\"\n{}{}",
@@ -258,6 +265,47 @@ fn connections_that_could_be_mistaken_are_not_configured() {
     let second = one("b", "[\"b.test\"]", "accounts = []", 2);
     let config = Config::parse(&format!("{head}{first}{second}"), "pep.toml").unwrap();
     assert_eq!((config.connections.len(), config.connections[0].accounts.as_slice()), (2, &["ACCT".to_owned()][..]));
+}
+
+#[tokio::test]
+async fn a_browser_sign_in_stays_with_the_connection_it_was_begun_at() {
+    let two = Two::new().await;
+    let ask = async |host: &str, account: &str| {
+        let body = json!({ "data": {
+            "ACCOUNT_NAME": account, "AUTHENTICATOR": "EXTERNALBROWSER", "BROWSER_MODE_REDIRECT_PORT": "50123",
+        }});
+        two.call("POST", "/session/authenticator-request", host, "None", &body).await.1
+    };
+    for (host, account, at) in [
+        ("", "prod-acct.eu", "https://prod.test"),
+        ("dev2.test", "", "https://dev.test"),
+        ("dev.test", "DEV-ACCT", "https://dev.test"),
+        ("", "", ""),
+        ("dev.test", "PROD-ACCT", ""),
+    ] {
+        let reply = ask(host, account).await;
+        let url = reply["data"]["ssoUrl"].as_str().unwrap_or_default();
+        assert!(url.starts_with(&format!("{at}/console/login?ask=")) || at.is_empty(), "{host} {account}: {reply}");
+        assert_eq!(reply.to_string().contains("[CONNECTION-UNKNOWN]"), at.is_empty(), "{host} {account}: {reply}");
+    }
+    let reply = ask("", "PROD-ACCT").await;
+    let path = reply["data"]["ssoUrl"].as_str().unwrap().strip_prefix("https://prod.test").unwrap().to_owned();
+    let browse = async |host: &str, path: &str| {
+        let host = if host.is_empty() { two.pep.addr().to_string() } else { host.to_owned() };
+        let request = http::Request::get(format!("http://{}{path}", two.pep.addr())).header("host", host);
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let reply = client.request(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+        String::from_utf8(reply.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    };
+    for host in ["", "prod.test"] {
+        let page = browse(host, &path).await;
+        assert!(page.contains("<dd>PROD-ACCT</dd>"), "{host}: {page}");
+    }
+    assert!(browse("dev.test", &path).await.contains("[SIGN-IN-INVALID]"));
+    for path in ["/console/login", "/console/login?ask=x", "/console/login/callback?code=c&state=x"] {
+        let page = browse("", path).await;
+        assert!(page.starts_with("<!DOCTYPE html>") && page.contains("[CONNECTION-UNKNOWN]"), "{path}: {page}");
+    }
 }
 
 #[tokio::test]

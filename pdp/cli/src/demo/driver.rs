@@ -1,6 +1,7 @@
 //! The Python driver as a child process that runs one command at a time per session.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -109,8 +110,18 @@ impl Driver {
     ///
     /// When the interpreter does not start or the driver does not load.
     pub async fn start(python: &Path) -> anyhow::Result<Self> {
+        Self::start_with(python, &[]).await
+    }
+
+    /// The same with further environment variables.
+    ///
+    /// # Errors
+    ///
+    /// As [`Driver::start`].
+    pub async fn start_with(python: &Path, variables: &[(&str, &OsStr)]) -> anyhow::Result<Self> {
         let mut child = Command::new(python)
             .args(["-u", "-c", PROGRAM])
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
