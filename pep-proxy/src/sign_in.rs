@@ -176,7 +176,7 @@ async fn confirm(proxy: &Proxy, asked: &SignInPage, call: &Call) -> Result<Answe
     let (redirect_uri, scope) = (sign_in.config.redirect_uri(), sign_in.config.scopes.join(" "));
     let url = Authorization { state: &sealed, ..sign_in.authorization(&state, &redirect_uri, &scope) }.url(&provider);
     let host = host_of(&sign_in.config.issuer);
-    let mut answer = page::confirm(&state.ask, &sign_in.account, host, &url);
+    let mut answer = page::confirm(&state.ask, call.peer.ip(), &sign_in.account, host, &url);
     let seconds = sign_in.config.ttl.as_secs().max(1);
     let cookie = format!("{cookie}={}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}", mark.expose());
     let mut cookie = HeaderValue::try_from(cookie).map_err(|_| no_randomness())?;

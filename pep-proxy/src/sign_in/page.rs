@@ -1,6 +1,6 @@
 //! What a person sees: three small pages without script, that nothing else can frame, and that nothing keeps.
 
-use std::sync::LazyLock;
+use std::{net::IpAddr, sync::LazyLock};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -14,7 +14,7 @@ const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;color:#16222e;backg
 main{max-width:34rem;margin:12vh auto;padding:2rem 2.5rem;background:#fff;border-radius:.75rem;box-shadow:0 1px 6px #0002}\
 h1{font-size:1.35rem;margin:0 0 1rem}dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem 1rem;margin:1rem 0}\
 dt{color:#5b6b78}dd{margin:0;overflow-wrap:anywhere}a.go{display:inline-block;margin-top:.5rem;padding:.6rem 1.4rem;\
-border-radius:.4rem;background:#0b62a8;color:#fff;text-decoration:none}p.note{color:#5b6b78}code{overflow-wrap:anywhere}";
+border-radius:.4rem;background:#0b62a8;color:#fff;text-decoration:none}p.note{color:#5b6b78}p.warn{padding:.6rem 1rem;border-left:.3rem solid #b3541e;background:#fdf1e7}code{overflow-wrap:anywhere}";
 
 /// Only our own style counts; there is no script, no frame, no form, and nothing is loaded from anywhere.
 static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
@@ -26,7 +26,7 @@ static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
 });
 
 /// Who asks, for the person to recognise, and the way on to the identity provider.
-pub(super) fn confirm(ask: &SignInAsk, account: &str, provider: &str, url: &str) -> Answer {
+pub(super) fn confirm(ask: &SignInAsk, browser: IpAddr, account: &str, provider: &str, url: &str) -> Answer {
     let SignInAsk { client, .. } = ask;
     let program = [&client.app_id, &client.app_version].map(String::as_str).join(" ");
     let program = match (program.trim(), client.application.as_str()) {
@@ -41,6 +41,15 @@ pub(super) fn confirm(ask: &SignInAsk, account: &str, provider: &str, url: &str)
     if !ask.from.is_empty() {
         rows.push(("Asked from", ask.from.clone()));
     }
+    // Only told: a program may reach the proxy by another way than the browser beside it.
+    let elsewhere = match ask.from.as_str() {
+        "" => String::new(),
+        from if from == browser.to_string() => String::new(),
+        _ => format!(
+            "<p class=\"warn\">The program asked from another address than your browser's, which is {browser}. \
+             Unless you know why, close this page.</p>"
+        ),
+    };
     rows.push(("Waits at", format!("localhost:{}", ask.port)));
     let rows: Vec<String> =
         rows.iter().map(|(name, value)| format!("<dt>{name}</dt><dd>{}</dd>", escaped(value))).collect();
@@ -49,7 +58,7 @@ pub(super) fn confirm(ask: &SignInAsk, account: &str, provider: &str, url: &str)
         "",
         "Sign in for a program?",
         &format!(
-            "<p>A program wants to run statements in Snowflake as you.</p><dl>{rows}</dl>\
+            "<p>A program wants to run statements in Snowflake as you.</p><dl>{rows}</dl>{elsewhere}\
              <p>Go on only if you have just started this program yourself, on this computer.</p>\
              <p><a class=\"go\" href=\"{}\">Sign in at {}</a></p>\
              <p class=\"note\">If you have not, close this page: nothing happens.</p>",

@@ -19,7 +19,10 @@ use base64::{
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -247,7 +250,13 @@ impl Scene {
     }
 
     async fn browse(&self, path: &str, cookie: &str) -> Page {
-        let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+        self.browse_from("127.0.0.1", path, cookie).await
+    }
+
+    async fn browse_from(&self, address: &str, path: &str, cookie: &str) -> Page {
+        let mut connector = HttpConnector::new();
+        connector.set_local_address(Some(address.parse().unwrap()));
+        let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(connector);
         let request = http::Request::get(format!("http://{}{path}", self.stage.pep.addr()))
             .header("cookie", format!("a=b; {cookie}"))
             .body(Full::default())
@@ -350,6 +359,9 @@ async fn a_person_signs_in_and_the_driver_logs_in_as_them() {
     ] {
         assert!(page.html.contains(told), "{told} is not in {}", page.html);
     }
+    assert!(!page.html.contains("another address"), "{}", page.html);
+    let elsewhere = scene.browse_from("127.0.0.2", &asked.path, "").await;
+    assert!(elsewhere.html.contains("another address than your browser's, which is 127.0.0.2"), "{}", elsewhere.html);
     let away = scene.go(&asked.path).await;
     let page = scene.back(&away).await;
     assert!(page.html.contains("signed in as <b>ana@&lt;b&gt;example.com</b>"), "{}", page.html);
