@@ -12,7 +12,7 @@ use crate::{
     gate::{self, Piece, TokenKind},
     heads,
     parse::{self, Places, Unparsed},
-    reader::{Output, Read, Reader, Request, stop},
+    reader::{Output, Read, Reader, Request, Role, stop},
     reword::{self, Reworded},
     scope::Ctes,
     statement::Draft,
@@ -122,6 +122,10 @@ pub(crate) fn read<'a>(
         reader.reworded = step.reworded.as_ref();
         let mut ctes = Ctes::default();
         reader.shown.clear();
+        // What the steps so far read was for this one.
+        for site in &mut reader.sites {
+            site.role = Role::Step;
+        }
         for ((output, shown), before) in outputs.iter().rev().zip(1..) {
             let name = format!("_{before}");
             if *shown {

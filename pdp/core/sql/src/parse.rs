@@ -3,7 +3,10 @@
 use std::{collections::HashMap, fmt::Write as _, ops::Range};
 
 use sqlparser::{
-    ast::{Ident, Statement},
+    ast::{
+        Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, ObjectNamePart, ObjectNamePartFunction, Statement,
+        ValueWithSpan,
+    },
     parser::{Parser, ParserError, ParserOptions},
     tokenizer::{Location, Span},
 };
@@ -163,6 +166,27 @@ impl<'a> Places<'a> {
         let text = self.text.get(from..to)?;
         // INVARIANT: what is cut is what was read; a span that lies is no span.
         (text == ident.to_string()).then_some(self.start + from..self.start + to)
+    }
+
+    /// Bytes of `TABLE('name')` or `IDENTIFIER('name')`, or nothing when the text there is not that.
+    pub(crate) fn named_by(&self, name: &ObjectName) -> Option<Range<usize>> {
+        let [ObjectNamePart::Function(ObjectNamePartFunction { name: _, args })] = name.0.as_slice() else {
+            return None;
+        };
+        let [FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(ValueWithSpan { value, span })))] = args.as_slice()
+        else {
+            return None;
+        };
+        let from = self.byte(span.start)?;
+        // The words around the constant: the parser keeps no place of them.
+        let tokens = gate::tokens(self.text).ok()?;
+        let at = tokens.iter().position(|token| token.start == from)?;
+        let [word, open, constant, close] = tokens.get(at.checked_sub(2)?..at + 2)? else { return None };
+        let names = word.kind == TokenKind::Word
+            && ["TABLE", "IDENTIFIER"].iter().any(|known| word.text.eq_ignore_ascii_case(known));
+        // INVARIANT: what is cut is what was read; a span that lies is no span.
+        let whole = names && open.text == "(" && constant.text == value.to_string() && close.text == ")";
+        whole.then(|| self.start + word.start..self.start + close.start + close.text.len())
     }
 
     /// The statement's text from a byte of the whole text on.

@@ -20,6 +20,7 @@ use crate::{
     heads,
     parse::{self, Places},
     reword::{self, Reworded},
+    rewrite,
     scope::Ctes,
     stack::{OPERATORS_MAX, on_enough_stack},
 };
@@ -200,6 +201,8 @@ pub(crate) enum Role {
     Source,
     /// Rows are read where a query in parentheses may stand, but without an alias of its own.
     Unload,
+    /// Rows are read by a step for the steps behind `->>`.
+    Step,
     /// Rows are copied whole, and only a name can stand there.
     Clone,
     /// Rows are written.
@@ -497,9 +500,13 @@ impl<'a, 'r> Reader<'a, 'r> {
 
     /// A new place where `known` is named.
     pub(crate) fn site(&mut self, known: usize, role: Role, name: &ast::ObjectName, aliased: bool) -> usize {
-        let idents = crate::names::idents(name).unwrap_or_default();
-        let last = idents.last().map(ToString::to_string).unwrap_or_default();
-        let span = self.span(&idents);
+        let (last, span) = if let Some(idents) = crate::names::idents(name) {
+            (idents.last().map(ToString::to_string).unwrap_or_default(), self.span(&idents))
+        } else {
+            // What a constant names answers to the name as it is stored.
+            let stored = self.known.get(known).map(|known| rewrite::quoted(&known.name.name));
+            (stored.unwrap_or_default(), self.places.and_then(|places| places.named_by(name)))
+        };
         self.sites.push(Site {
             known,
             role,

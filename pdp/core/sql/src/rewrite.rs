@@ -1,7 +1,9 @@
 //! Masks at the source: each read of a masked column becomes a read of a derived table, spliced into the text. A column that
 //! is masked in the result is only listed there by its name.
 
+mod labels;
 mod masks;
+mod refusal;
 mod results;
 mod rows;
 mod splice;
@@ -16,136 +18,16 @@ use icegate_pdp_model::{
     CatalogColumn, ColumnName, Effect, FilteredRelation, Mask, MaskSite, MaskedOutput, ObjectName, RelationName,
     RowFilter, StatementAnalysis, Transformation, Verb,
 };
-use thiserror::Error;
 
-pub use self::results::ResultPlace;
+pub(crate) use self::splice::quoted;
+pub use self::{refusal::Unmaskable, results::ResultPlace};
 use crate::{
     analyze::{Analyzed, Limits, Plan, Purpose, analyze_for},
     gate,
     reader::{ColumnId, Known, Output, Role, Site},
-    rewrite::splice::Splice,
+    rewrite::{refusal::Blame, splice::Splice},
     statement::Unrewritable,
 };
-
-/// Why a masked column's read cannot be masked. Each message is a full sentence that says what to do.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Unmaskable {
-    /// The statement writes to the relation and reads the column there.
-    #[error(
-        "Column `{column}` is masked for you and this statement reads it in the table it writes to; write without reading it, or ask for clearance."
-    )]
-    Target {
-        /// The masked column.
-        column: ColumnName,
-    },
-    /// A view would be stored over masked reads.
-    #[error(
-        "Column `{column}` is masked for you, and a view that reads it would serve others; create the view without it, or ask someone who is cleared."
-    )]
-    View {
-        /// The masked column.
-        column: ColumnName,
-    },
-    /// CLONE copies rows as they are stored.
-    #[error("Column `{column}` is masked for you and CLONE copies stored rows; use CREATE TABLE … AS SELECT instead.")]
-    Copy {
-        /// The masked column.
-        column: ColumnName,
-    },
-    /// A block or another body reads it.
-    #[error(
-        "Column `{column}` is masked for you and this statement reads it in a block, a body or a condition, where no mask can stand; run the query as a statement of its own, or leave the column out."
-    )]
-    Body {
-        /// The masked column.
-        column: ColumnName,
-    },
-    /// Time travel or sampling of the relation itself.
-    #[error(
-        "Column `{column}` is masked for you and cannot be masked together with {what} of `{}`; leave {what} out, or leave the column out.",
-        .column.relation
-    )]
-    Qualified {
-        /// The masked column.
-        column: ColumnName,
-        /// The clause.
-        what: &'static str,
-    },
-    /// A view computes a column, or its rows, from a masked column.
-    #[error(
-        "Column `{column}` is masked for you and view `{view}` computes from it; read the table itself, or ask for a view column that is masked by policy."
-    )]
-    ThroughView {
-        /// The masked column underneath.
-        column: ColumnName,
-        /// The view.
-        view: Box<RelationName>,
-    },
-    /// The mask does not fit the column's type.
-    #[error(
-        "Column `{column}` is masked for you with `{mask}`, which does not fit its type {data_type}; leave the column out and tell the policy's owner."
-    )]
-    Type {
-        /// The masked column.
-        column: ColumnName,
-        /// The mask.
-        mask: Box<Mask>,
-        /// The column's type.
-        data_type: Box<str>,
-    },
-    /// The hash mask has no usable salt.
-    #[error(
-        "Column `{column}` is masked for you with `hash`, and no salt for it is configured; leave the column out and tell the policy's owner to set `hash_salt`."
-    )]
-    Salt {
-        /// The masked column.
-        column: ColumnName,
-    },
-    /// Two relations of one query would get the same alias.
-    #[error(
-        "Column `{column}` is masked for you and another relation of the query is also called `{name}`; give both an alias."
-    )]
-    SameName {
-        /// The masked column.
-        column: ColumnName,
-        /// The name they share.
-        name: String,
-    },
-    /// Snowflake names a result column without an alias by its text, which would show the mask.
-    #[error(
-        "Column `{column}` is masked for you and read inside a result column that has no name of its own; name that result column with AS."
-    )]
-    Unnamed {
-        /// The masked column.
-        column: ColumnName,
-    },
-    /// The PEP masks it in the result, and here it is not a column of the result and nothing else.
-    #[error("Column `{column}` is masked for you in results (`{mask}`), and {}.", .place.said())]
-    Result {
-        /// The masked column.
-        column: ColumnName,
-        /// The mask.
-        mask: Box<str>,
-        /// What is done with it.
-        place: ResultPlace,
-    },
-    /// Rows of a relation are filtered, and here they cannot be.
-    #[error("Some rows of `{relation}` are not for you, and {why}.")]
-    Rows {
-        /// The relation.
-        relation: Box<RelationName>,
-        /// Why not here, and what to do.
-        why: String,
-    },
-    /// The place of the read in the text is not sure, or the rewritten text did not read as intended.
-    #[error(
-        "Column `{column}` is masked for you and this form of reading it cannot be masked; read it in a plain SELECT, or leave it out."
-    )]
-    Form {
-        /// The masked column.
-        column: ColumnName,
-    },
-}
 
 /// What the reads of a text are rewritten by.
 #[derive(Debug, Clone, Copy)]
@@ -167,98 +49,6 @@ pub struct Rewritten {
     pub row_filters: Vec<FilteredRelation>,
     /// Columns of its results that are still to be masked, by statement and ordinal.
     pub result_masks: Vec<MaskedOutput>,
-}
-
-/// What a refusal is about.
-#[derive(Debug, Clone)]
-enum Blame {
-    /// A masked column.
-    Column(ColumnName),
-    /// A relation whose rows are filtered.
-    Rows(RelationName),
-}
-
-impl Blame {
-    fn rows(relation: &RelationName, why: impl Into<String>) -> Unmaskable {
-        Unmaskable::Rows { relation: Box::new(relation.clone()), why: why.into() }
-    }
-
-    fn target(&self) -> Unmaskable {
-        match self {
-            Self::Column(column) => Unmaskable::Target { column: column.clone() },
-            Self::Rows(relation) => Self::rows(
-                relation,
-                "this statement changes them; leave that to someone who sees all rows, or write to another table",
-            ),
-        }
-    }
-
-    fn copy(&self) -> Unmaskable {
-        match self {
-            Self::Column(column) => Unmaskable::Copy { column: column.clone() },
-            Self::Rows(relation) => {
-                Self::rows(relation, "CLONE copies stored rows; use CREATE TABLE … AS SELECT instead")
-            }
-        }
-    }
-
-    fn view(&self) -> Unmaskable {
-        match self {
-            Self::Column(column) => Unmaskable::View { column: column.clone() },
-            Self::Rows(relation) => Self::rows(
-                relation,
-                "a view that reads them would serve others; create the view over something else, or ask someone who sees all rows",
-            ),
-        }
-    }
-
-    fn body(&self) -> Unmaskable {
-        match self {
-            Self::Column(column) => Unmaskable::Body { column: column.clone() },
-            Self::Rows(relation) => Self::rows(
-                relation,
-                "a body that is stored or run as a whole cannot be filtered; read them in a plain SELECT",
-            ),
-        }
-    }
-
-    fn qualified(&self, what: &'static str) -> Unmaskable {
-        match self {
-            Self::Column(column) => Unmaskable::Qualified { column: column.clone(), what },
-            Self::Rows(relation) => {
-                Self::rows(relation, format!("cannot be filtered together with {what}; leave {what} out"))
-            }
-        }
-    }
-
-    fn same_name(&self, name: String) -> Unmaskable {
-        match self {
-            Self::Column(column) => Unmaskable::SameName { column: column.clone(), name },
-            Self::Rows(relation) => Self::rows(
-                relation,
-                format!("another relation of the query is also called `{name}`; give both an alias"),
-            ),
-        }
-    }
-
-    fn unnamed(&self) -> Unmaskable {
-        match self {
-            Self::Column(column) => Unmaskable::Unnamed { column: column.clone() },
-            Self::Rows(relation) => Self::rows(
-                relation,
-                "are read inside a result column that has no name of its own; name that result column with AS",
-            ),
-        }
-    }
-
-    fn form(&self) -> Unmaskable {
-        match self {
-            Self::Column(column) => Unmaskable::Form { column: column.clone() },
-            Self::Rows(relation) => {
-                Self::rows(relation, "this form of reading them cannot be filtered; read them in a plain SELECT")
-            }
-        }
-    }
 }
 
 /// Masks and filters each read, then proves that the new text does what the old one did.
@@ -306,9 +96,21 @@ pub(crate) fn rewrite(analyzed: &Analyzed<'_>, rewriting: &Rewriting<'_>) -> Res
     }
     let row_filters = filtered.into_iter().collect();
     let Some(first) = first else { return Ok(Rewritten { sql: analyzed.sql.to_owned(), row_filters, result_masks }) };
-    let sql = splice::apply(analyzed.sql, &mut splices).ok_or_else(|| first.form())?;
-    prove(analyzed, &splices, &replaced, &gained, &sql, &first)?;
-    Ok(Rewritten { sql, row_filters, result_masks })
+    let mut sql = splice::apply(analyzed.sql, &mut splices).ok_or_else(|| first.form())?;
+    let mut proof = prove(analyzed, &splices, &replaced, &gained, &sql);
+    if let Err(Unproven::Names(changed)) = &proof
+        && let Some(aliases) = labels::aliases(analyzed, changed)
+    {
+        splices.extend(aliases);
+        sql = splice::apply(analyzed.sql, &mut splices).ok_or_else(|| first.form())?;
+        // What an alias did not mend is still a matter of the name that is missing.
+        proof = prove(analyzed, &splices, &replaced, &gained, &sql).map_err(|_| Unproven::Names(Vec::new()));
+    }
+    match proof {
+        Ok(()) => Ok(Rewritten { sql, row_filters, result_masks }),
+        Err(Unproven::Names(_)) => Err(first.unnamed()),
+        Err(Unproven::Form) => Err(first.form()),
+    }
 }
 
 /// The masks, with none of the columns' values read that the statement drops.
@@ -348,7 +150,7 @@ fn filter_at<'f>(
                 Some(_) | None => Ok(None),
             }
         }
-        Role::Source | Role::Unload | Role::Clone => {
+        Role::Source | Role::Unload | Role::Step | Role::Clone => {
             if let Some(beneath) = known.beneath.iter().find(|name| of(name).is_some()) {
                 let why = format!("view `{}` is made of them; read the table itself", known.name);
                 return Err(Blame::rows(beneath, why));
@@ -456,6 +258,7 @@ fn refuse(plan: &Plan<'_>, known: &Known<'_>, site: &Site, blame: &Blame) -> Res
     match site.role {
         Role::Target => return Err(blame.target()),
         Role::Clone => return Err(blame.copy()),
+        Role::Step => return Err(blame.step()),
         Role::Source | Role::Unload => {}
     }
     match plan.unmaskable {
@@ -593,29 +396,29 @@ fn covered(plan: &Plan<'_>, masks: &BTreeMap<ColumnName, Mask>) -> Result<(), Un
     Ok(())
 }
 
+/// Why a rewritten text is not sent.
+enum Unproven {
+    /// These result columns have other names, and all else is as it should be.
+    Names(labels::Changed),
+    /// It does not do what the old one did.
+    Form,
+}
+
 /// Proves that the new text is the old one with exactly the splices, and does exactly what the old one did; only columns
-/// that masks replaced may no longer be read, and only
-/// columns of row filters are read besides.
+/// that masks replaced may no longer be read, and only columns of row filters are read besides.
 fn prove(
     analyzed: &Analyzed<'_>,
     splices: &[Splice],
     replaced: &BTreeSet<ColumnName>,
     gained: &BTreeSet<ColumnName>,
     text: &str,
-    blame: &Blame,
-) -> Result<(), Unmaskable> {
+) -> Result<(), Unproven> {
     let Limits { bytes_max: _, statements_max, depth_max } = analyzed.limits;
     let limits = Limits { bytes_max: text.len(), statements_max, depth_max: depth_max + SPLICE_DEPTH };
     let Ok(again) = analyze_for(Purpose::Proof, text, &analyzed.session, analyzed.catalog, &limits) else {
-        return Err(blame.form());
+        return Err(Unproven::Form);
     };
-    let named = again.plans.iter().zip(&analyzed.plans).all(|(new, old)| new.labels == old.labels);
-    let read = again.statements.iter().zip(&analyzed.statements).all(|(new, old)| new.level == old.level);
-    if read && !named {
-        return Err(blame.unnamed());
-    }
-    let same = named
-        && splice::only_spliced(analyzed.sql, splices, text)
+    let same = splice::only_spliced(analyzed.sql, splices, text)
         && again.statements.len() == analyzed.statements.len()
         && again.statements.iter().zip(&analyzed.statements).all(|(new, old)| {
             new.level == old.level
@@ -626,8 +429,17 @@ fn prove(
                 && new.session_changes == old.session_changes
                 && new.columns_read.difference(&old.columns_read).all(|column| gained.contains(column))
                 && old.columns_read.difference(&new.columns_read).all(|column| replaced.contains(column))
-        });
-    if same { Ok(()) } else { Err(blame.form()) }
+        })
+        && again.plans.iter().zip(&analyzed.plans).all(|(new, old)| new.labels.len() == old.labels.len());
+    if !same {
+        return Err(Unproven::Form);
+    }
+    let labels = again.plans.iter().zip(&analyzed.plans).enumerate().flat_map(|(statement, (new, old))| {
+        let pairs = new.labels.iter().zip(&old.labels).enumerate();
+        pairs.filter(|(_, (new, old))| new != old).map(move |(place, _)| (statement, place))
+    });
+    let changed: labels::Changed = labels.collect();
+    if changed.is_empty() { Ok(()) } else { Err(Unproven::Names(changed)) }
 }
 
 /// Levels a derived table adds at most: what masks nest, and what a policy may nest.
