@@ -61,7 +61,7 @@ class Process:
     all: list["Process"] = []
 
     def __init__(self, name, command, cpu, env=None):
-        pin = lambda: os.sched_setaffinity(0, {cpu})
+        pin = (lambda: os.sched_setaffinity(0, {cpu})) if cpu is not None else None
         self.name = name
         self.log = tempfile.TemporaryFile()
         self.child = subprocess.Popen(command, preexec_fn=pin, stdout=self.log, stderr=self.log, env={**os.environ, **(env or {})})
@@ -100,6 +100,8 @@ class Target:
 
 
 class Bench:
+    cpu = PROXY_CPU
+
     def __init__(self, home: pathlib.Path, arguments):
         self.home, self.arguments = home, arguments
         self.programs = programs()
@@ -139,7 +141,7 @@ class Bench:
         config, announced = self.home / f"{name}.toml", self.home / f"{name}.announced"
         config.write_text(text)
         program = self.programs["pdp" if name == "pdp" else "pep"]
-        process = Process(name, [program, "--config", config, "--announce", announced], PROXY_CPU,
+        process = Process(name, [program, "--config", config, "--announce", announced], self.cpu,
                           {"BENCH_PASSWORD": "none", "RUST_LOG": "error"})
         process.until(announced.exists)
         told = json.loads(announced.read_text())

@@ -26,9 +26,9 @@ class Issuer:
         self.keys = home / "keys.json"
         self.keys.write_text(json.dumps(keys))
 
-    def token(self) -> str:
+    def token(self, groups=("employees", "analysts")) -> str:
         now = int(time.time())
-        claims = {"iss": ISSUER, "aud": "icegate", "sub": "ana", "groups": ["employees", "analysts"], "iat": now, "exp": now + 3600}
+        claims = {"iss": ISSUER, "aud": "icegate", "sub": "ana", "groups": list(groups), "iat": now, "exp": now + 3600}
         signed = ".".join(b64(json.dumps(part).encode()) for part in ({"alg": "RS256", "kid": "one", "typ": "JWT"}, claims))
         command = ["openssl", "dgst", "-sha256", "-sign", str(self.key)]
         signature = subprocess.run(command, input=signed.encode(), check=True, capture_output=True).stdout
@@ -106,8 +106,8 @@ def login(base: str, token: str, context=None) -> str:
     return call(f"{base}/session/v1/login-request?{names}", None, body, context)["token"]
 
 
-def query(base: str, token: str, number: int, context=None) -> dict:
-    body = {"sqlText": "SELECT id FROM customers WHERE country = 'DE'", "asyncExec": False, "sequenceId": 1}
+def query(base: str, token: str, number: int, context=None, sql="SELECT id FROM customers WHERE country = 'DE'") -> dict:
+    body = {"sqlText": sql, "asyncExec": False, "sequenceId": 1}
     path = f"/queries/v1/query-request?requestId=ffffffff-0000-4000-8000-{number:012x}"
     return call(base + path, token, body, context)
 
