@@ -91,6 +91,7 @@ pub fn grown(mut catalog: Catalog, extra: usize) -> Catalog {
         data_type: "VARCHAR".into(),
         nullable: true,
         tags: BTreeSet::new(),
+        paths: Vec::new(),
     };
     for number in 0..extra {
         let relation = CatalogRelation {

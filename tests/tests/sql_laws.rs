@@ -114,6 +114,7 @@ fn a_view_is_what_its_text_is() {
                 data_type: "VARCHAR".into(),
                 nullable: true,
                 tags: BTreeSet::new(),
+                paths: Vec::new(),
             });
             let view = CatalogRelation {
                 kind: RelationKind::View,

@@ -113,6 +113,7 @@ impl WarehouseRelation {
             data_type: column.data_type.clone(),
             nullable: column.nullable,
             tags: column.tags.clone(),
+            paths: Vec::new(),
         };
         Some(CatalogRelation {
             kind: if self.view { RelationKind::View } else { RelationKind::Table },

@@ -404,6 +404,7 @@ fn define(
                 data_type: column.data_type.trim().to_uppercase(),
                 nullable: said.get(&column.name).is_none_or(|said| said.nullable),
                 tags: BTreeSet::new(),
+                paths: Vec::new(),
             };
             columns.into_iter().map(column).collect()
         }
@@ -439,7 +440,13 @@ fn promised(node: &Node, said: &BTreeMap<String, Said>) -> Result<Vec<CatalogCol
     let column = |(name, said): (&String, &Said)| {
         let data_type = said.data_type.as_deref().map(str::trim).filter(|text| !text.is_empty());
         let data_type = data_type.ok_or_else(|| format!("column `{name}` has no type"))?.to_uppercase();
-        Ok(CatalogColumn { name: name.clone(), data_type, nullable: said.nullable, tags: BTreeSet::new() })
+        Ok(CatalogColumn {
+            name: name.clone(),
+            data_type,
+            nullable: said.nullable,
+            tags: BTreeSet::new(),
+            paths: Vec::new(),
+        })
     };
     columns.into_iter().map(column).collect()
 }

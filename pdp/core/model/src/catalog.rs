@@ -7,9 +7,11 @@ use crate::{ObjectName, RelationName};
 
 mod file;
 mod merge;
+mod path;
 mod yaml;
 
 pub use merge::Conflict;
+pub use path::{CatalogPath, NoPath, PATH_KEYS_MAX, PATHS_MAX, PathKeys};
 
 /// Longest text of one view, in bytes.
 pub const VIEW_BYTES_MAX: usize = 256 * 1024;
@@ -39,6 +41,8 @@ const ENTRIES_MAX: usize = 1_000_000;
 ///       orders:
 ///         rows: { region: sold_in }      # attribute of its rows in Cedar: column
 ///         columns: { id: { type: NUMBER }, sold_in: { type: VARCHAR } }
+///       events:                          # protected places inside a VARIANT; keys are case-sensitive
+///         columns: { payload: { type: VARIANT, paths: { user.email: { type: VARCHAR, tags: [pii.email] } } } }
 ///       big_spenders:
 ///         view: SELECT id, email FROM sales.public.customers
 ///         columns: { id: { type: NUMBER }, email: { type: VARCHAR, tags: [pii.email] } }
@@ -81,6 +85,18 @@ impl CatalogRelation {
     /// The column of this folded name.
     pub fn column(&self, name: &str) -> Option<&CatalogColumn> {
         self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// Tags of a column, or of a path by its name, `PAYLOAD:user.email`.
+    pub fn tags_of(&self, name: &str) -> Option<&BTreeSet<String>> {
+        let own = self.column(name).map(|column| &column.tags);
+        own.or_else(|| self.path(name).map(|(_, path)| &path.tags))
+    }
+
+    /// The path of this name, and the column it is in.
+    pub fn path(&self, name: &str) -> Option<(&CatalogColumn, &CatalogPath)> {
+        let paths = self.columns.iter().flat_map(|column| column.paths.iter().map(move |path| (column, path)));
+        paths.into_iter().find(|(column, path)| column.path_name(path) == name)
     }
 
     /// The column and type of a row attribute.
@@ -182,6 +198,8 @@ pub struct CatalogColumn {
     pub nullable: bool,
     /// Classification, for example `pii.email`. A tag `a.b` is in `a`.
     pub tags: BTreeSet<String>,
+    /// Protected places inside it, when it is a VARIANT or OBJECT, each once.
+    pub paths: Vec<CatalogPath>,
 }
 
 /// What calling a function or procedure does.
@@ -223,6 +241,14 @@ pub enum CatalogError {
         name: String,
         /// What it should be.
         wanted: &'static str,
+    },
+    /// A protected path where none can be.
+    #[error("{place}: {why}")]
+    Path {
+        /// The column.
+        place: String,
+        /// What is wrong, and what to do.
+        why: String,
     },
     /// A row attribute that policies could not ask for.
     #[error("{place}: row attribute `{attribute}` {why}")]

@@ -22,8 +22,9 @@ mod statement;
 mod time;
 
 pub use catalog::{
-    AttributeType, COLUMNS_MAX, Catalog, CatalogColumn, CatalogError, CatalogRelation, Conflict, Nature, RelationKind,
-    TAG_CHARS_MAX, TAGS_MAX, TYPE_CHARS_MAX, VIEW_BYTES_MAX, is_tag,
+    AttributeType, COLUMNS_MAX, Catalog, CatalogColumn, CatalogError, CatalogPath, CatalogRelation, Conflict, Nature,
+    NoPath, PATH_KEYS_MAX, PATHS_MAX, PathKeys, RelationKind, TAG_CHARS_MAX, TAGS_MAX, TYPE_CHARS_MAX, VIEW_BYTES_MAX,
+    is_tag,
 };
 pub use decision::{Code, Decision, ExplainedColumn, MaskedColumn, MaskedOutput, Outcome, Reason};
 pub use error::with_causes;

@@ -31,7 +31,13 @@ fn tags_said_apart_reach_what_they_name() {
     let unknown: Vec<String> = catalog.tagged_unknown().map(ToString::to_string).collect();
     assert_eq!(unknown, ["S.P.LATER", "S.P.LATER.X", "S.Q"]);
     // What comes later has them from its first moment.
-    let column = CatalogColumn { name: "X".into(), data_type: "DATE".into(), nullable: true, tags: BTreeSet::new() };
+    let column = CatalogColumn {
+        name: "X".into(),
+        data_type: "DATE".into(),
+        nullable: true,
+        tags: BTreeSet::new(),
+        paths: Vec::new(),
+    };
     let later = CatalogRelation {
         kind: RelationKind::Table,
         definition: None,
@@ -111,6 +117,51 @@ fn the_warehouse_adds_and_never_takes_away() {
 }
 
 #[test]
+fn paths_inside_a_variant_have_tags_of_their_own() {
+    let text = "databases: { s: { p: { t: { columns: { v: { type: variant, tags: [whole], paths: { \
+                user.email: { type: varchar, tags: [pii.email] }, User: { type: variant, tags: [] } } } } } } } }\n\
+                tags: { 's.p.t.\"V:User\"': [by.hand], 's.p.t.\"V:user\"': [nothing] }";
+    let mut catalog = read(text);
+    let tags = |catalog: &Catalog, name: &str| {
+        let relation = catalog.relation(&RelationName::new("S", "P", "T")).unwrap();
+        relation.tags_of(name).map(|tags| tags.iter().cloned().collect::<Vec<_>>().join(" "))
+    };
+    for (name, wanted) in [
+        ("V", Some("whole")),
+        ("V:user.email", Some("pii.email")),
+        ("V:User", Some("by.hand")),
+        ("V:user", None),
+        ("V:USER.EMAIL", None),
+    ] {
+        assert_eq!(tags(&catalog, name).as_deref(), wanted, "{name}");
+    }
+    assert_eq!(catalog.tagged_unknown().map(ToString::to_string).collect::<Vec<_>>(), ["S.P.T.\"V:user\""]);
+    assert_eq!(read(&catalog.to_yaml()), catalog);
+    // Another part adds paths and tags, and takes none away.
+    catalog
+        .join(read(
+            "databases: { s: { p: { t: { columns: { v: { type: variant, paths: { \
+             user.email: { type: varchar, tags: [more] }, a.b: { type: varchar, tags: [new] } } } } } } } }",
+        ))
+        .unwrap();
+    assert_eq!(tags(&catalog, "V:user.email").as_deref(), Some("more pii.email"));
+    assert_eq!(tags(&catalog, "V:a.b").as_deref(), Some("new"));
+    for (columns, why) in [
+        ("v: { type: varchar, paths: { a: { type: varchar, tags: [] } } }", "only VARIANT and OBJECT have any"),
+        ("v: { type: variant, paths: { 'a[0]': { type: varchar, tags: [] } } }", "is no path"),
+        ("v: { type: variant, paths: { a: { type: varchar } } }", "missing field"),
+        (
+            "v: { type: variant, paths: { a: { type: varchar, tags: [] } } }, '\"V:a\"': { type: date }",
+            "the name of a column",
+        ),
+    ] {
+        let text = format!("databases: {{ s: {{ p: {{ t: {{ columns: {{ {columns} }} }} }} }} }}");
+        let error = serde_saphyr::from_str::<Catalog>(&text).unwrap_err().to_string();
+        assert!(error.contains(why), "{columns}: {error}");
+    }
+}
+
+#[test]
 fn a_procedure_is_not_a_function_of_its_name() {
     let catalog = read("functions: { s.p.f: pure, s.p.both: pure }\nprocedures: { s.p.q: pure, s.p.both: external }");
     let name = |name: &str| name.parse::<ObjectName>().unwrap();
@@ -171,7 +222,7 @@ prop_compose! {
         columns in prop::collection::btree_map(names(), (prop_oneof![Just("NUMBER(38,0)"), Just("VARCHAR"), Just("NO: X")], any::<bool>(), tag_sets()), 0..4),
     ) -> CatalogRelation {
         let column = |(name, (data_type, nullable, tags)): (String, (&str, bool, BTreeSet<String>))| {
-            CatalogColumn { name, data_type: data_type.to_owned(), nullable, tags }
+            CatalogColumn { name, data_type: data_type.to_owned(), nullable, tags, paths: Vec::new() }
         };
         let columns: Vec<CatalogColumn> = columns.into_iter().map(column).collect();
         // Named by type, so that all relations agree; both are words YAML has ideas of its own about.

@@ -135,8 +135,7 @@ impl<'a> Slice<'a> {
         let relation = self.relation(&name.relation, RelationKind::Table)?;
         let uid = self.vocabulary.uid(Type::Column, &name.to_string());
         let catalog = self.catalog;
-        let tags =
-            catalog.relation(&name.relation).and_then(|found| found.column(&name.column)).map(|found| &found.tags);
+        let tags = catalog.relation(&name.relation).and_then(|found| found.tags_of(&name.column));
         let mut parents = vec![relation.uid.clone()];
         let mut ancestors = relation.ancestors;
         ancestors.push(relation.uid);
@@ -327,9 +326,10 @@ fn tags<'c>(statement: &StatementAnalysis, catalog: &'c Catalog) -> BTreeSet<&'c
         }
         _ => None,
     });
-    let of_columns = statement.columns_read.iter().filter_map(|name| {
-        catalog.relation(&name.relation).and_then(|found| found.column(&name.column)).map(|found| &found.tags)
-    });
+    let of_columns = statement
+        .columns_read
+        .iter()
+        .filter_map(|name| catalog.relation(&name.relation).and_then(|found| found.tags_of(&name.column)));
     let mut tags = BTreeSet::new();
     for tag in of_relations.chain(of_columns).flatten() {
         let mut rest = Some(tag.as_str());

@@ -53,7 +53,8 @@ pub(crate) fn unknown_names(
 fn tags_of(catalog: &Catalog) -> BTreeSet<&str> {
     let mut all = BTreeSet::new();
     for (_, relation) in catalog.relations() {
-        let tags = relation.columns.iter().flat_map(|column| &column.tags).chain(&relation.tags);
+        let inside = relation.columns.iter().flat_map(|column| &column.paths).flat_map(|path| &path.tags);
+        let tags = relation.columns.iter().flat_map(|column| &column.tags).chain(&relation.tags).chain(inside);
         all.extend(tags.flat_map(|tag| closure(tag)));
     }
     all
@@ -76,7 +77,7 @@ fn unknown(kind: Type, id: &str, catalog: &Catalog) -> Option<String> {
         }
         (Type::Column, [database, schema, name, column]) => catalog
             .relation(&RelationName::new(database, schema, name))
-            .is_some_and(|relation| relation.column(column).is_some()),
+            .is_some_and(|relation| relation.tags_of(column).is_some()),
         _ => false,
     };
     let printed = name.to_string();
@@ -104,20 +105,24 @@ pub(crate) fn misfits(policies: &[Compiled], catalog: &Catalog, places: &Places,
         return lints;
     }
     for (name, relation) in catalog.relations() {
-        for column in &relation.columns {
-            let tags = column.tags.iter().chain(&relation.tags).flat_map(|tag| closure(tag));
-            let printed = ColumnName::new(name.clone(), column.name.as_str()).to_string();
+        let columns = relation.columns.iter().map(|it| (it.name.clone(), &it.tags, it.data_type.as_str(), false));
+        let paths = relation.columns.iter().flat_map(|column| {
+            let named = column.paths.iter().map(|path| (column.path_name(path), path));
+            named.map(|(name, path)| (name, &path.tags, path.data_type.as_str(), true))
+        });
+        for (column, tags, data_type, inside) in columns.chain(paths) {
+            let tags = tags.iter().chain(&relation.tags).flat_map(|tag| closure(tag));
+            let printed = ColumnName::new(name.clone(), column).to_string();
             let mut scopes: Vec<EntityUid> = tags.map(|tag| vocabulary.uid(Type::Tag, tag)).collect();
             scopes.push(vocabulary.uid(Type::Column, &printed));
             scopes.push(vocabulary.uid(Type::Relation, &name.to_string()));
             for (policy, mask) in scopes.iter().filter_map(|scope| by_scope.get(scope)).flatten() {
-                if fits(mask, &column.data_type) {
+                if fits(mask, data_type) && !(inside && needs_text(mask, data_type)) {
                     continue;
                 }
                 let message = format!(
-                    "`@mask(\"{mask}\")` does not fit `{printed}` of type {}; reading it is refused until the tag or \
-                     the mask is changed",
-                    column.data_type
+                    "`@mask(\"{mask}\")` does not fit `{printed}` of type {data_type}; reading it is refused until the \
+                     tag or the mask is changed"
                 );
                 lints.push(lint(policy, places, message));
             }
@@ -147,6 +152,11 @@ fn fits(mask: &Mask, data_type: &str) -> bool {
                 || matches!(name, "NUMBER" | "DECIMAL" | "DEC" | "NUMERIC" | "INTEGER" | "DOUBLE" | "REAL" | "DECFLOAT")
         }
     }
+}
+
+/// Inside a VARIANT only text has masks that show something of it.
+fn needs_text(mask: &Mask, data_type: &str) -> bool {
+    !matches!(mask, Mask::Null | Mask::Redact { text: None } | Mask::Result(_)) && !fits(&Mask::Email, data_type)
 }
 
 /// Policies about rows whose scope names a relation that lacks an attribute they speak of: nobody sees its rows by them.

@@ -18,6 +18,7 @@
 //!     data_type: data_type.into(),
 //!     nullable: true,
 //!     tags: Default::default(),
+//!     paths: Vec::new(),
 //! };
 //! let customers = CatalogRelation {
 //!     kind: RelationKind::Table,

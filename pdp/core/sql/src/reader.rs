@@ -158,6 +158,15 @@ pub(crate) struct Known<'a> {
     numbers: Vec<Option<ColumnId>>,
 }
 
+impl Known<'_> {
+    /// The names of the protected paths inside a column.
+    pub(crate) fn paths(&self, column: usize) -> impl Iterator<Item = ColumnName> {
+        let column = self.entry.columns.get(column).into_iter();
+        let named = column.flat_map(|column| column.paths.iter().map(|path| column.path_name(path)));
+        named.map(|path| ColumnName::new(Arc::clone(&self.name), path))
+    }
+}
+
 /// The columns one statement read, by number.
 #[derive(Debug, Default)]
 pub(crate) struct Numbered(Vec<NumberedColumn>);
@@ -609,6 +618,15 @@ impl<'a, 'r> Reader<'a, 'r> {
     /// The full names of columns.
     pub(crate) fn column_names(&self, ids: &Columns) -> BTreeSet<ColumnName> {
         self.numbered.names(ids)
+    }
+
+    /// The full names of the columns read and of the protected paths in them: whoever reads a VARIANT could read any.
+    pub(crate) fn columns_asked(&self) -> BTreeSet<ColumnName> {
+        let mut names = self.column_names(&self.columns_read);
+        for (known, column) in self.columns_read.iter().filter_map(|id| self.numbered.place(id)) {
+            names.extend(self.known.get(known).iter().flat_map(|known| known.paths(column)));
+        }
+        names
     }
 
     /// Numbers of columns given by full name.

@@ -3,6 +3,7 @@
 
 mod labels;
 mod masks;
+mod paths;
 mod refusal;
 mod results;
 mod rows;
@@ -25,7 +26,7 @@ use crate::{
     analyze::{Analyzed, Limits, Plan, Purpose, analyze_for},
     gate,
     reader::{ColumnId, Known, Output, Role, Site},
-    rewrite::{refusal::Blame, splice::Splice},
+    rewrite::{paths::Worn, refusal::Blame, splice::Splice},
     statement::Unrewritable,
 };
 
@@ -66,7 +67,10 @@ pub(crate) fn rewrite(analyzed: &Analyzed<'_>, rewriting: &Rewriting<'_>) -> Res
             let Some(known) = plan.known.get(site.known) else { continue };
             let masked = masked_at(plan, known, site, masks)?;
             let filter = filter_at(statement, known, site, filters)?;
-            let first_masked = masked.keys().next().and_then(|&column| column_at(known, column));
+            let first_masked = masked.first_key_value().and_then(|(&column, worn)| match worn {
+                Worn::Whole(_) => column_at(known, column),
+                Worn::Inside(inside) => inside.values().next().map(|leaf| leaf.name.clone()),
+            });
             // Were the catalog's order not the table's, a place would mean another column: listed by name it cannot.
             let listed = || {
                 let used = |&column: &usize| under(plan, known, column).iter().any(|name| in_result(masks, name));
@@ -78,6 +82,7 @@ pub(crate) fn rewrite(analyzed: &Analyzed<'_>, rewriting: &Rewriting<'_>) -> Res
             refuse_kind(statement, known, &masked, &blame)?;
             splice_site(analyzed.sql, known, site, &masked, filter, rewriting.hash_salt, &blame, &mut splices)?;
             replaced.extend(masked.keys().flat_map(|&column| under(plan, known, column)));
+            replaced.extend(masked.keys().flat_map(|&column| paths::under(plan, known, column)));
             if let Some(filter) = filter {
                 filtered.insert(FilteredRelation {
                     relation: filter.relation.clone(),
@@ -201,6 +206,23 @@ fn guarded(plan: &Plan<'_>, known: &Known<'_>, masks: &BTreeMap<ColumnName, Mask
     (0..known.entry.columns.len())
         .flat_map(|column| under(plan, known, column))
         .find(|column| masks.contains_key(column))
+        .or_else(|| {
+            let inside = (0..known.entry.columns.len()).flat_map(|column| insides(plan, known, column, masks));
+            inside.map(|leaf| leaf.name).next()
+        })
+}
+
+/// The masks inside a column and, for a view, inside what it comes from.
+fn insides(
+    plan: &Plan<'_>,
+    known: &Known<'_>,
+    column: usize,
+    masks: &BTreeMap<ColumnName, Mask>,
+) -> impl Iterator<Item = paths::Leaf> {
+    let lineage = known.view.as_ref().and_then(|view| view.columns.get(column)).map(|column| &column.lineage);
+    let ids = lineage.into_iter().flat_map(|lineage| lineage.sources.iter().chain(lineage.control.iter()));
+    let beneath: Vec<_> = ids.map(|id| paths::inside_of(plan, id, masks)).collect();
+    beneath.into_iter().chain([paths::inside(known, column, masks)]).flat_map(BTreeMap::into_values)
 }
 
 /// A column and, for a view, what it comes from: a mask may read none of it any more.
@@ -217,8 +239,11 @@ fn masked_at<'m>(
     known: &Known<'_>,
     site: &Site,
     masks: &'m BTreeMap<ColumnName, Mask>,
-) -> Result<BTreeMap<usize, Mask>, Unmaskable> {
+) -> Result<BTreeMap<usize, Worn>, Unmaskable> {
     let mut masked: BTreeMap<usize, Mask> = BTreeMap::new();
+    let mut inside: BTreeMap<usize, paths::Inside> = BTreeMap::new();
+    let inside_of = |id: ColumnId| Some(paths::inside_of(plan, id, masks)).filter(|inside| !inside.is_empty());
+    let first = |inside: paths::Inside| inside.into_values().map(|leaf| leaf.name).next();
     let at_source = |name: &ColumnName| masks.get(name).filter(|mask| mask.site() == MaskSite::Source);
     let mask_of = |id: ColumnId| -> Option<(ColumnName, &'m Mask)> {
         let name = numbered(plan, id)?;
@@ -228,7 +253,11 @@ fn masked_at<'m>(
         if let Some(mask) = column_at(known, column).and_then(|name| at_source(&name)) {
             masked.insert(column, mask.clone());
         }
-        let Some(output) = known.view.as_ref().and_then(|view| view.columns.get(column)) else { continue };
+        let mut within = paths::inside(known, column, masks);
+        let Some(output) = known.view.as_ref().and_then(|view| view.columns.get(column)) else {
+            inside.insert(column, within);
+            continue;
+        };
         let through = |name| Unmaskable::ThroughView { column: name, view: Box::new((*known.name).clone()) };
         for (name, mask) in output.lineage.sources.iter().filter_map(mask_of) {
             let own = masked.get(&column).cloned();
@@ -246,11 +275,32 @@ fn masked_at<'m>(
                 return Err(through(name));
             }
         }
+        // What is masked as a whole shows nothing of what is inside.
+        if masked.contains_key(&column) {
+            continue;
+        }
+        for beneath in output.lineage.sources.iter().filter_map(inside_of) {
+            if output.lineage.transformation == Transformation::Identity {
+                paths::unite(&mut within, beneath);
+            } else if let Some(name) = first(beneath) {
+                return Err(through(name));
+            }
+        }
+        if let Some(name) = output.lineage.control.iter().filter_map(inside_of).find_map(first) {
+            return Err(through(name));
+        }
+        inside.insert(column, within);
+    }
+    if let Some(name) = known.view.as_ref().and_then(|view| view.rows.iter().filter_map(inside_of).find_map(first)) {
+        return Err(Unmaskable::ThroughView { column: name, view: Box::new((*known.name).clone()) });
     }
     if let Some((name, _)) = known.view.as_ref().and_then(|view| view.rows.iter().find_map(mask_of)) {
         return Err(Unmaskable::ThroughView { column: name, view: Box::new((*known.name).clone()) });
     }
-    Ok(masked)
+    let inside = inside.into_iter().filter(|(_, inside)| !inside.is_empty());
+    let mut worn: BTreeMap<usize, Worn> = inside.map(|(column, inside)| (column, Worn::Inside(inside))).collect();
+    worn.extend(masked.into_iter().map(|(column, mask)| (column, Worn::Whole(mask))));
+    Ok(worn)
 }
 
 /// Reads that no derived table can stand for.
@@ -280,7 +330,7 @@ fn refuse(plan: &Plan<'_>, known: &Known<'_>, site: &Site, blame: &Blame) -> Res
 fn refuse_kind(
     statement: &StatementAnalysis,
     known: &Known<'_>,
-    masked: &BTreeMap<usize, Mask>,
+    masked: &BTreeMap<usize, Worn>,
     blame: &Blame,
 ) -> Result<(), Unmaskable> {
     let own = ObjectName::from(&*known.name);
@@ -290,7 +340,7 @@ fn refuse_kind(
         return Err(blame.target());
     }
     // A plan shows the text that is planned, and the salt is in it.
-    if statement.kind.verb == Verb::Explain && masked.values().any(|mask| matches!(mask, Mask::Hash)) {
+    if statement.kind.verb == Verb::Explain && masked.values().any(Worn::salted) {
         return Err(blame.form());
     }
     Ok(())
@@ -301,7 +351,7 @@ fn splice_site(
     sql: &str,
     known: &Known<'_>,
     site: &Site,
-    masked: &BTreeMap<usize, Mask>,
+    masked: &BTreeMap<usize, Worn>,
     filter: Option<&RowFilter>,
     hash_salt: &str,
     blame: &Blame,
@@ -316,8 +366,12 @@ fn splice_site(
         let quoted = splice::quoted(&column.name);
         let name = ColumnName::new(Arc::clone(&known.name), column.name.as_str());
         columns.push(match masked.get(&at) {
-            Some(mask) => {
+            Some(Worn::Whole(mask)) => {
                 let value = masks::masked(mask, &quoted, &name, &column.data_type, hash_salt)?;
+                format!("{value} AS {quoted}")
+            }
+            Some(Worn::Inside(inside)) => {
+                let value = paths::masked(inside, &quoted, &column.data_type, hash_salt)?;
                 format!("{value} AS {quoted}")
             }
             None if site.used.contains(&at) => quoted,
@@ -373,7 +427,9 @@ fn sampled<'c>(clause: &'c str, blame: &Blame) -> Result<(&'c str, &'c str), Unm
 /// The net under the rest: every masked column the statement reads was met at a place that was handled.
 fn covered(plan: &Plan<'_>, masks: &BTreeMap<ColumnName, Mask>) -> Result<(), Unmaskable> {
     for id in plan.columns_read.iter().filter(|&id| !plan.through_made.contains(id)) {
-        let Some(column) = numbered(plan, id).filter(|column| masks.contains_key(column)) else { continue };
+        let whole = numbered(plan, id).filter(|column| masks.contains_key(column));
+        let inside = || paths::inside_of(plan, id, masks).into_values().map(|leaf| leaf.name).next();
+        let Some(column) = whole.or_else(inside) else { continue };
         let Some((relation, at)) = plan.numbered.place(id) else { return Err(Unmaskable::Form { column }) };
         let met = plan.sites.iter().any(|site| {
             let of_view = |view: &Output| {

@@ -199,3 +199,8 @@ fn shapes() {
 fn shapes_masked() {
     check("shapes_masked.yaml", include_str!("cases/shapes_masked.yaml"));
 }
+
+#[test]
+fn paths() {
+    check("paths.yaml", include_str!("cases/paths.yaml"));
+}

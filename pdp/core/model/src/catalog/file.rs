@@ -12,8 +12,8 @@ use serde::{
 };
 
 use super::{
-    AttributeType, COLUMNS_MAX, Catalog, CatalogColumn, CatalogError, CatalogRelation, ENTRIES_MAX, Nature,
-    RelationKind, TAGS_MAX, TYPE_CHARS_MAX, VIEW_BYTES_MAX, is_tag,
+    AttributeType, COLUMNS_MAX, Catalog, CatalogColumn, CatalogError, CatalogPath, CatalogRelation, ENTRIES_MAX,
+    Nature, PATHS_MAX, PathKeys, RelationKind, TAGS_MAX, TYPE_CHARS_MAX, VIEW_BYTES_MAX, is_tag,
 };
 use crate::{ObjectName, RelationName};
 
@@ -48,6 +48,17 @@ struct ColumnEntry {
     #[serde(default = "yes")]
     nullable: bool,
     #[serde(default)]
+    tags: Tags,
+    /// Protected places inside it.
+    #[serde(default)]
+    paths: Entries<PathKey, PathEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PathEntry {
+    #[serde(rename = "type", deserialize_with = "data_type")]
+    data_type: String,
     tags: Tags,
 }
 
@@ -146,6 +157,22 @@ struct FullName(ObjectName);
 /// The name of a database, a schema, a relation or a column.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct TaggedName(ObjectName);
+
+/// Keys inside a column; nothing folds them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct PathKey(PathKeys);
+
+impl fmt::Display for PathKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for PathKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map(Self).map_err(D::Error::custom)
+    }
+}
 
 impl fmt::Display for Identifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -255,11 +282,17 @@ impl<'de> Deserialize<'de> for Catalog {
 }
 
 fn relation(name: &RelationName, entry: RelationEntry) -> Result<CatalogRelation, CatalogError> {
+    let path = |(PathKey(keys), entry): (PathKey, PathEntry)| CatalogPath {
+        keys,
+        data_type: entry.data_type,
+        tags: entry.tags.0,
+    };
     let column = |(Identifier(name), entry): (Identifier, ColumnEntry)| CatalogColumn {
         name,
         data_type: entry.data_type,
         nullable: entry.nullable,
         tags: entry.tags.0,
+        paths: entry.paths.0.into_iter().map(path).collect(),
     };
     let mut relation = CatalogRelation {
         kind: if entry.view.is_some() { RelationKind::View } else { RelationKind::Table },
@@ -268,6 +301,23 @@ fn relation(name: &RelationName, entry: RelationEntry) -> Result<CatalogRelation
         columns: entry.columns.0.into_iter().map(column).collect(),
         row_attributes: BTreeMap::new(),
     };
+    for column in relation.columns.iter().filter(|column| !column.paths.is_empty()) {
+        let wrong = |why| CatalogError::Path { place: format!("{name}.{}", column.name), why };
+        if !matches!(column.data_type.as_str(), "VARIANT" | "OBJECT") {
+            return Err(wrong(format!(
+                "`paths` of a column of type {}; only VARIANT and OBJECT have any, tag the column itself",
+                column.data_type
+            )));
+        }
+        if column.paths.len() > PATHS_MAX {
+            return Err(wrong(format!("there are {} paths; at most {PATHS_MAX} are read", column.paths.len())));
+        }
+        if let Some(twin) =
+            column.paths.iter().map(|path| column.path_name(path)).find(|it| relation.column(it).is_some())
+        {
+            return Err(wrong(format!("path `{twin}` has the name of a column; tag the whole VARIANT instead")));
+        }
+    }
     for (attribute, Identifier(column)) in entry.rows {
         let wrong =
             |why: String| CatalogError::Attribute { place: name.to_string(), attribute: attribute.clone(), why };

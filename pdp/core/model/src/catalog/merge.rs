@@ -28,8 +28,8 @@ impl Catalog {
                     match column {
                         [] => entry.tags.extend(tags.iter().cloned()),
                         [name] => {
-                            if let Some(column) = entry.columns.iter_mut().find(|column| column.name == *name) {
-                                column.tags.extend(tags.iter().cloned());
+                            if let Some(own) = entry.tags_of_mut(name) {
+                                own.extend(tags.iter().cloned());
                             }
                         }
                         _ => {}
@@ -55,7 +55,7 @@ impl Catalog {
             [database, schema] => !self.has_schema(database, schema),
             [database, schema, name, rest @ ..] => {
                 let relation = self.relations.get(&RelationName::new(database, schema, name));
-                !relation.is_some_and(|entry| rest.iter().all(|column| entry.column(column).is_some()))
+                !relation.is_some_and(|entry| rest.iter().all(|column| entry.tags_of(column).is_some()))
             }
             [] => true,
         })
@@ -170,10 +170,17 @@ pub(super) fn tag_all(
         if let Some(tags) = tags.get(&name) {
             column.tags.extend(tags.iter().cloned());
         }
+        for at in 0..column.paths.len() {
+            let named = column.paths.get(at).map(|path| column.path_name(path)).unwrap_or_default();
+            let tags = tags.get(&ObjectName::new(full.into_iter().chain([named.as_str()])));
+            if let (Some(path), Some(tags)) = (column.paths.get_mut(at), tags) {
+                path.tags.extend(tags.iter().cloned());
+            }
+        }
     }
 }
 
-/// What may be said in several parts: tags and row attributes.
+/// What may be said in several parts: tags, protected paths and row attributes.
 fn unite(ours: &mut CatalogRelation, theirs: &CatalogRelation) {
     ours.tags.extend(theirs.tags.iter().cloned());
     let theirs_of_rows = theirs.row_attributes.iter().map(|(attribute, column)| (attribute.clone(), column.clone()));
@@ -181,11 +188,17 @@ fn unite(ours: &mut CatalogRelation, theirs: &CatalogRelation) {
     for column in &mut ours.columns {
         if let Some(theirs) = theirs.column(&column.name) {
             column.tags.extend(theirs.tags.iter().cloned());
+            for path in &theirs.paths {
+                match column.paths.iter_mut().find(|ours| ours.keys == path.keys) {
+                    Some(ours) => ours.tags.extend(path.tags.iter().cloned()),
+                    None => column.paths.push(path.clone()),
+                }
+            }
         }
     }
 }
 
-/// How two definitions differ, but for tags and for row attributes that only one of them has.
+/// How two definitions differ, but for tags and protected paths, and for row attributes that only one of them has.
 fn difference(ours: &CatalogRelation, theirs: &CatalogRelation) -> Option<String> {
     if ours.kind != theirs.kind {
         return Some("one is a table, the other a view".into());

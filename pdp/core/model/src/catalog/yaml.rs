@@ -5,7 +5,7 @@ use std::{
     fmt::{self, Write as _},
 };
 
-use super::{Catalog, CatalogRelation, Nature};
+use super::{Catalog, CatalogPath, CatalogRelation, Nature};
 use crate::ObjectName;
 
 /// Words that some reader of YAML takes for a truth value or for nothing.
@@ -80,6 +80,18 @@ fn write_relation(out: &mut String, relation: &CatalogRelation) -> fmt::Result {
         }
         if !column.tags.is_empty() {
             write!(out, ", tags: {}", list(&column.tags))?;
+        }
+        if !column.paths.is_empty() {
+            let path = |path: &CatalogPath| {
+                format!(
+                    "{}: {{ type: {}, tags: {} }}",
+                    scalar(&path.keys.to_string()),
+                    scalar(&path.data_type),
+                    list(&path.tags)
+                )
+            };
+            let paths: Vec<String> = column.paths.iter().map(path).collect();
+            write!(out, ", paths: {{ {} }}", paths.join(", "))?;
         }
         out.push_str(" }\n");
     }

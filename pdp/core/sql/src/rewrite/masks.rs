@@ -217,6 +217,11 @@ fn family(data_type: &str) -> Option<Family> {
     })
 }
 
+/// Whether a type holds text.
+pub(crate) fn is_text(data_type: &str) -> bool {
+    matches!(family(data_type), Some(Family::Text(_)))
+}
+
 fn balanced(text: &str) -> bool {
     let mut open = 0_i32;
     for c in text.chars() {
