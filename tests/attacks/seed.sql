@@ -34,5 +34,14 @@ INSERT INTO SHOP.PUBLIC.EMPLOYEES VALUES
 CREATE TABLE SHOP.PUBLIC.EVENTS (ID NUMBER(38,0) NOT NULL, CUSTOMER_ID NUMBER(38,0), TS TIMESTAMP_NTZ, PAYLOAD VARIANT);
 INSERT INTO SHOP.PUBLIC.EVENTS SELECT 1, 1, '2026-09-01 09:30:00', PARSE_JSON('{"action":"«lofgim|entvor»","user":{"email":"«quvex.zyltha|brovik»@example.com","ssn":"«900-41-7301|812-93-4466»"},"items":[«1,2,3|7»]}');
 INSERT INTO SHOP.PUBLIC.EVENTS SELECT 2, 2, '2026-09-02 10:30:00', PARSE_JSON('{"action":"«ordzul|jivmukz»","user":{"email":"«wexnor|ulthar.quist»@example.org"«,"xq":"900-52-8412"|»},"items":[]}');
+-- Objects as they should be, and what stands where an object should: an array, a text that holds one, nothing.
+CREATE TABLE SHOP.PUBLIC.VISITS (ID NUMBER(38,0) NOT NULL, PAYLOAD VARIANT);
+INSERT INTO SHOP.PUBLIC.VISITS SELECT 1, PARSE_JSON('{"action":"login","user":{"email":"«quvex.zyltha|brovik»@example.com","ssn":"«900-41-7301|812-93-4466»","lang":"sv"},"notes":["«lofgim|entvor»"]}');
+INSERT INTO SHOP.PUBLIC.VISITS SELECT 2, PARSE_JSON('{"action":"order","user":{"email":«73017301|44664466»,"ssn":{"n":"«900-52-8412|733-04-5577»"},"lang":"en"},"items":[1,2]}');
+INSERT INTO SHOP.PUBLIC.VISITS SELECT 3, PARSE_JSON('{"action":"leave","user":[{"email":"«jorvan.pek|xilmo»@example.net"}]}');
+INSERT INTO SHOP.PUBLIC.VISITS SELECT 4, PARSE_JSON('{"action":"spam","user":"«wexnor|ulthar.quist»@example.org"}');
+INSERT INTO SHOP.PUBLIC.VISITS SELECT 5, PARSE_JSON('[{"user":{"email":"«zanfir|gowrik.ell»@example.com"}}]');
+INSERT INTO SHOP.PUBLIC.VISITS SELECT 6, PARSE_JSON('"«mizkul|ryptow»@hidden.example"');
+INSERT INTO SHOP.PUBLIC.VISITS SELECT 7, PARSE_JSON('{"action":"none","user":{"lang":"de","Email":"known@example.com"}}');
 CREATE VIEW SHOP.PUBLIC.V_CUST AS SELECT ID, EMAIL AS CONTACT, SSN AS TAX_ID FROM SHOP.PUBLIC.CUSTOMERS;
 CREATE TABLE SHOP.LAB.NOTES (ID NUMBER(38,0), TEXT VARCHAR);
