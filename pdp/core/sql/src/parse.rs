@@ -184,9 +184,15 @@ impl<'a> Places<'a> {
         let [word, open, constant, close] = tokens.get(at.checked_sub(2)?..at + 2)? else { return None };
         let names = word.kind == TokenKind::Word
             && ["TABLE", "IDENTIFIER"].iter().any(|known| word.text.eq_ignore_ascii_case(known));
-        // INVARIANT: what is cut is what was read; a span that lies is no span.
-        let whole = names && open.text == "(" && constant.text == value.to_string() && close.text == ")";
-        whole.then(|| self.start + word.start..self.start + close.start + close.text.len())
+        // INVARIANT: what is cut is what was read, and no comment; a span that lies is no span.
+        let end = close.start + close.text.len();
+        let cut = self.text.get(word.start..end)?.split_whitespace().flat_map(str::chars);
+        let read = [word, open, constant, close].map(|token| token.text).concat();
+        let whole = names
+            && (open.text, close.text) == ("(", ")")
+            && constant.text == value.to_string()
+            && cut.eq(read.split_whitespace().flat_map(str::chars));
+        whole.then(|| self.start + word.start..self.start + end)
     }
 
     /// The statement's text from a byte of the whole text on.
