@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod attacks;
+pub mod drivers;
 pub mod fuzz;
 pub mod generated;
 pub mod node;

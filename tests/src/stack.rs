@@ -57,6 +57,7 @@ pub struct Stack {
     programs: Programs,
     auth: UpstreamAuth,
     policies: PathBuf,
+    more: String,
     dir: TempDir,
     _warehouse: Option<Warehouse>,
 }
@@ -85,6 +86,20 @@ impl Stack {
     ///
     /// When a part does not start.
     pub async fn start_with<S: AsRef<str>>(upstream: Upstream, policies: &Path, seed: &[S]) -> anyhow::Result<Self> {
+        Self::start_tuned(upstream, policies, seed, "").await
+    }
+
+    /// The same with `tokens`, further keys of that table of the PEP's configuration.
+    ///
+    /// # Errors
+    ///
+    /// When a part does not start.
+    pub async fn start_tuned<S: AsRef<str>>(
+        upstream: Upstream,
+        policies: &Path,
+        seed: &[S],
+        tokens: &str,
+    ) -> anyhow::Result<Self> {
         let programs = built()?;
         let dir = tempfile::tempdir()?;
         let policies = policies.to_owned();
@@ -108,11 +123,11 @@ impl Stack {
         let config = service::pdp_config(free, dir.path(), &policies, &issuer.url());
         let pdp = Service::start_pdp(&programs.pdp, dir.path(), &config).await?;
         std::fs::write(dir.path().join(MASK_KEYS), "people 1 AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n")?;
-        let more = more(stand_in.as_ref(), dir.path());
+        let more = format!("{tokens}\n{}", more(stand_in.as_ref(), dir.path()));
         let pep = service::Pep { addr: free, pdp: pdp.addr(), upstream: back.addr(), auth: &auth, more: &more };
         let pep = Service::start_pep(&programs.pep, dir.path(), &pep).await?;
         let front = Recorder::start(pep.addr()).await?;
-        Ok(Self { issuer, front, back, pdp, pep, stand_in, programs, auth, policies, dir, _warehouse: running })
+        Ok(Self { issuer, front, back, pdp, pep, stand_in, programs, auth, policies, more, dir, _warehouse: running })
     }
 
     /// Starts the PDP again, where it was and on the files it left.
@@ -132,13 +147,12 @@ impl Stack {
     ///
     /// When it does not start.
     pub async fn restart_pep(&mut self) -> anyhow::Result<()> {
-        let more = more(self.stand_in.as_ref(), self.dir.path());
         let pep = service::Pep {
             addr: self.pep.addr(),
             pdp: self.pdp.addr(),
             upstream: self.back.addr(),
             auth: &self.auth,
-            more: &more,
+            more: &self.more,
         };
         self.pep = Service::start_pep(&self.programs.pep, self.dir.path(), &pep).await?;
         Ok(())

@@ -132,6 +132,12 @@ impl StandIn {
         self.shared.statements.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The statements it was told to abort, in no order.
+    pub fn aborted(&self) -> Vec<String> {
+        let queries = self.shared.queries.lock().unwrap_or_else(PoisonError::into_inner);
+        queries.values().filter(|query| query.aborted).map(|query| query.sql.clone()).collect()
+    }
+
     /// What was fetched from its storage, in order.
     pub fn fetches(&self) -> Vec<Fetch> {
         self.shared.storage.fetches()

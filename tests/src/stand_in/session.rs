@@ -16,6 +16,7 @@ pub(super) async fn login(State(shared): State<Arc<Shared>>) -> Json<Value> {
         "sessionId": 4711, "validityInSeconds": 3600, "masterValidityInSeconds": 14400, "serverVersion": "9.0.0",
         "parameters": [
             { "name": "AUTOCOMMIT", "value": true },
+            { "name": "TIMEZONE", "value": "Etc/UTC" },
             { "name": "CLIENT_SESSION_KEEP_ALIVE_HEARTBEAT_FREQUENCY", "value": 3600 },
             // As Snowflake has it: the proxy must turn staged binds off.
             { "name": "CLIENT_STAGE_ARRAY_BINDING_THRESHOLD", "value": 65280 },

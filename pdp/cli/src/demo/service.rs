@@ -246,7 +246,7 @@ pub struct Pep<'a> {
     pub upstream: SocketAddr,
     /// How it proves itself there.
     pub auth: &'a UpstreamAuth,
-    /// Further tables of its configuration.
+    /// Further keys of `[tokens]`, then further tables of its configuration.
     pub more: &'a str,
 }
 
@@ -286,7 +286,6 @@ path = {journal}
 [tokens]
 keys_file = {keys}
 create = true
-
 {more}"#,
         journal = quoted(&dir.join("pep.journal")),
         keys = quoted(&dir.join("pep.keys")),
