@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
-use icegate_pep_protocol::{ChunkFormat, Chunks, QueryId, SealedChunk, Secret, chunk_path, token::NONCE_BYTES};
+use icegate_pep_protocol::{Chunks, QueryId, SealedChunk, Secret, chunk_path, token::NONCE_BYTES};
 use tracing::{debug, warn};
 
 use self::{flow::Unpack, storage::Stored};
@@ -162,10 +162,8 @@ pub(crate) async fn fetch(
     }
     Ok(Answer {
         status: StatusCode::OK,
-        content_type: HeaderValue::from_static(match chunk.format {
-            ChunkFormat::Json => "application/json",
-            ChunkFormat::Arrow => "application/octet-stream",
-        }),
+        // Rows without brackets are no JSON, and Node takes the word for it.
+        content_type: HeaderValue::from_static("application/octet-stream"),
         headers: answered,
         content: Content::Flow(Flow::start(first, rest, treatments, session, place)),
     })

@@ -84,6 +84,11 @@ async fn every_form(stack: &Stack) -> anyhow::Result<()> {
                     for accept in ["gzip", "identity"] {
                         let got = stranger.send("GET", part, &[("accept-encoding", accept)], String::new()).await?;
                         ensure!(got.status == 200, "{sql}: {}", got.text());
+                        let kind = got.headers.get("content-type").context("no type")?;
+                        ensure!(
+                            kind == "application/octet-stream",
+                            "{sql}: a part alone is no JSON, and clients parse what says so"
+                        );
                         ensure!(
                             accept == "gzip" || got.headers.get("content-encoding").is_none(),
                             "{sql}: not asked for"
