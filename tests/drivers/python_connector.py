@@ -90,7 +90,7 @@ def array_binds():
 
 def file_load():
     if VERSION.startswith("5."):
-        raise NotRun("fakesnow's stage names no region, which this line wants")
+        raise NotRun("fakesnow's stage names no region, which this client wants")
     file = pathlib.Path(about["home"], "rows.csv")
     file.write_text("".join(f"{number},file {TAG}\n" for number in range(BULK_ROWS)))
     rows("sql", f"CREATE TEMP STAGE SALES.STAGING.{TAG}", person="loader")

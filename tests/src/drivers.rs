@@ -103,11 +103,32 @@ pub const CLIENTS: &[Client] = &[
         script: "pandas_client.py",
         runtime: Runtime::Python(&CLIENTS_PYTHON),
     },
+    Client {
+        tag: "sqlalchemy",
+        title: "SQLAlchemy",
+        version: "1.11.1",
+        script: "sqlalchemy_client.py",
+        runtime: Runtime::Python(&CLIENTS_PYTHON),
+    },
+    Client { tag: "node", title: "Node", version: "3.3.0", script: "node_client.cjs", runtime: Runtime::Node },
+    Client {
+        tag: "adbc",
+        title: "Go (ADBC)",
+        version: "1.11.0",
+        script: "adbc_client.py",
+        runtime: Runtime::Python(&CLIENTS_PYTHON),
+    },
+    Client {
+        tag: "sqlapi",
+        title: "SQL API",
+        version: "v2",
+        script: "http_client.py",
+        runtime: Runtime::Python(&WAREHOUSE),
+    },
 ];
 
 /// Clients that were not run, and why.
-pub const NOT_RUN: &[(&str, &str)] =
-    &[("JDBC", "its jar is published on Maven Central alone, which the tests do not reach")];
+pub const NOT_RUN: &[(&str, &str)] = &[("JDBC", "its jar is in none of the registries that the tests install from")];
 
 /// What became of one capability.
 #[derive(Debug, Clone, Deserialize)]
@@ -153,6 +174,7 @@ pub async fn run(client: &Client, about: &Value, home: &Path) -> anyhow::Result<
         anyhow::bail!("no pipes");
     };
     stdin.write_all(format!("{about}\n").as_bytes()).await?;
+    drop(stdin);
     let said = async {
         let mut lines = BufReader::new(stdout).lines();
         let version: Value = serde_json::from_str(&lines.next_line().await?.context("it said nothing")?)?;
