@@ -149,11 +149,15 @@ mod tests {
     };
 
     fn decided(sql: &str, json: bool) -> (Exit, String) {
+        decided_by(PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../policies")), sql, json)
+    }
+
+    fn decided_by(policies: PathBuf, sql: &str, json: bool) -> (Exit, String) {
         let dir = tempfile::tempdir().unwrap();
         let principal = dir.path().join("me.yaml");
         fs::write(&principal, "id: corp/ana\ngroups: [employees, analysts]\n").unwrap();
         let args = DecideArgs {
-            policies: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../policies")),
+            policies,
             catalog: None,
             principal,
             approvals: Vec::new(),
@@ -186,6 +190,27 @@ mod tests {
             let (exit, text) = decided(sql, false);
             assert_eq!(exit, wanted, "{text}");
             all.extend(["> ", &sql.replace('\n', "\n> "), "\n\n", &text, "\n"]);
+        }
+        insta::assert_snapshot!(all);
+    }
+
+    /// What the proxy masks is told by its place in the result.
+    #[test]
+    fn decide_text_of_results() {
+        let bundle = tempfile::tempdir().unwrap();
+        let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+        for file in ["settings.yaml", "catalog.yaml", "policies.cedar"] {
+            fs::copy(root.join("tests/results/bundle").join(file), bundle.path().join(file)).unwrap();
+        }
+        let schema = "schema.cedarschema";
+        fs::copy(root.join("policies").join(schema), bundle.path().join(schema)).unwrap();
+        let mut all = String::new();
+        for (sql, wanted) in
+            [("SELECT card AS c, id, name FROM people", Exit::Ok), ("SELECT UPPER(name) FROM people", Exit::Failed)]
+        {
+            let (exit, text) = decided_by(bundle.path().to_owned(), sql, false);
+            assert_eq!(exit, wanted, "{text}");
+            all.extend(["> ", sql, "\n\n", &text, "\n"]);
         }
         insta::assert_snapshot!(all);
     }
