@@ -99,7 +99,8 @@ def binds():
 def file_load():
     table = pyarrow.table({"ID": list(range(BULK_ROWS)), "SOURCE": [f"file {TAG}"] * BULK_ROWS})
     with session("sql", "loader").cursor() as cursor:
-        refused(lambda: cursor.adbc_ingest("ORDERS", table, mode="append"), "SQL-UN")
+        raised = refused(lambda: cursor.adbc_ingest("ORDERS", table, mode="append"), "SQL-UNRESOLVED")
+        check("relation IDENTIFIER(?)" in str(raised), raised)
     raise Refused("`adbc_ingest` names its table by a bound `IDENTIFIER(?)`, which the text does not tell")
 
 

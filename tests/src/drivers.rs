@@ -31,6 +31,13 @@ pub const CLIENTS_PYTHON: Environment = Environment {
     requirements: include_str!("../drivers/clients.requirements.txt"),
 };
 
+/// Snowflake CLI, which wants a connector of its own.
+pub const SNOW: Environment = Environment {
+    name: "snow",
+    title: "Snowflake CLI 3.30.0",
+    requirements: include_str!("../drivers/snow.requirements.txt"),
+};
+
 /// What a client may be able to do: its name in the scripts, and in the table.
 pub const CAPABILITIES: [(&str, &str); 21] = [
     ("login-oauth", "log in: OAuth token"),
@@ -109,6 +116,27 @@ pub const CLIENTS: &[Client] = &[
         version: "1.11.1",
         script: "sqlalchemy_client.py",
         runtime: Runtime::Python(&CLIENTS_PYTHON),
+    },
+    Client {
+        tag: "snowpark",
+        title: "Snowpark",
+        version: "1.56.0",
+        script: "snowpark_client.py",
+        runtime: Runtime::Python(&CLIENTS_PYTHON),
+    },
+    Client {
+        tag: "dbt",
+        title: "dbt",
+        version: "1.12.4",
+        script: "client_dbt.py",
+        runtime: Runtime::Python(&CLIENTS_PYTHON),
+    },
+    Client {
+        tag: "snowcli",
+        title: "Snowflake CLI",
+        version: "3.30.0",
+        script: "snow_cli.py",
+        runtime: Runtime::Python(&SNOW),
     },
     Client { tag: "node", title: "Node", version: "3.3.0", script: "node_client.cjs", runtime: Runtime::Node },
     Client {
@@ -254,8 +282,10 @@ mod tests {
 
     #[test]
     fn every_package_is_pinned() {
-        for line in CLIENTS_PYTHON.requirements.lines().filter(|line| !line.starts_with('#')) {
-            assert!(line.contains("=="), "`{line}`");
+        for requirements in [CLIENTS_PYTHON.requirements, SNOW.requirements] {
+            for line in requirements.lines().filter(|line| !line.starts_with('#')) {
+                assert!(line.contains("=="), "`{line}`");
+            }
         }
     }
 }

@@ -1,0 +1,144 @@
+"""Snowflake CLI, one command at a time."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from importlib.metadata import version
+
+from matrix import (
+    BROKEN,
+    BULK_ROWS,
+    DENIED,
+    HELD,
+    MASKED,
+    NOTE,
+    PARTS,
+    SHOWN,
+    TAG,
+    about,
+    arguments,
+    check,
+    fails,
+    not_offered,
+    not_run,
+    refused,
+    run,
+)
+
+SNOW = pathlib.Path(sys.executable).parent / "snow"
+
+
+def snow(stack, *words, person="ana", how="oauth"):
+    """Runs a command and gives what it says as JSON; an error is what it says of it, on one line."""
+    config = pathlib.Path(about["home"], f"{stack}-{person}-{how}.toml")
+    if not config.exists():
+        lines = [f"{key} = {json.dumps(value)}\n" for key, value in arguments(stack, person, how).items()]
+        config.write_text("[connections.it]\n" + "".join(lines))
+        config.chmod(0o600)
+    command = [SNOW, "--config-file", config, *words, "-c", "it", "--format", "JSON"]
+    environment = {**os.environ, "COLUMNS": "5000", "NO_COLOR": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=35, env=environment, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        raise AssertionError(done.stdout + done.stderr)
+    return json.loads(done.stdout)
+
+
+def rows(stack, *statements, **more):
+    return snow(stack, "sql", "-q", "; ".join(statements), **more)
+
+
+def login(how):
+    def capability():
+        found = rows("sql", "SELECT COUNT(*) AS N FROM ORDERS", how=how)
+        check(found == [{"N": 7}], found)
+
+    return capability
+
+
+def login_refused():
+    fails(lambda: rows("sql", "SELECT 1", person="expired"), "IDENTITY-EXPIRED")
+
+
+def masked():
+    found = rows("sql", MASKED)
+    check(found == [SHOWN], found)
+
+
+def said(sql, *wanted):
+    def capability():
+        found = [row["SAID"] for row in rows("deep", sql)]
+        check(found == list(wanted or [sql]), found)
+
+    return capability
+
+
+def file_load():
+    stage = f"SALES.STAGING.{TAG}"
+    file = pathlib.Path(about["home"], "rows.csv")
+    file.write_text("".join(f"{number},file {TAG}\n" for number in range(BULK_ROWS)))
+    rows("sql", f"CREATE STAGE {stage}", person="loader")
+    put = snow("sql", "stage", "copy", str(file), f"@{stage}", person="loader")
+    check(put[0]["status"] == "UPLOADED", put)
+    copy = f"COPY INTO SALES.STAGING.LEADS (ID, SOURCE) FROM @{stage} FILE_FORMAT = (TYPE = CSV)"
+    rows("sql", copy, person="loader")
+    found = rows("sql", f"SELECT COUNT(*) AS N, MAX(ID) AS M FROM SALES.STAGING.LEADS WHERE SOURCE = 'file {TAG}'")
+    check(found == [{"N": BULK_ROWS, "M": BULK_ROWS - 1}], found)
+
+
+def error():
+    fails(lambda: rows("deep", BROKEN), "the object is broken", "002043", "02000")
+
+
+def denial():
+    refused(lambda: rows("sql", DENIED), "POLICY-FORBID")
+
+
+def hold():
+    rows("sql", HELD, person="copilot")
+    found = rows("sql", NOTE)
+    check(found == [{"NOTE": f"held {TAG}"}], found)
+
+
+def transaction():
+    insert = f"INSERT INTO SALES.STAGING.LEADS (ID, SOURCE) VALUES (1, 'transaction {TAG}')"
+    count = f"SELECT COUNT(*) AS N FROM SALES.STAGING.LEADS WHERE SOURCE = 'transaction {TAG}'"
+    for end, left in [("ROLLBACK", 0), ("COMMIT", 1)]:
+        found = rows("sql", "BEGIN", insert, end, count)
+        check(found[-1] == [{"N": left}], found)
+
+
+def metadata():
+    tables = {row["name"] for row in snow("sql", "object", "list", "table")}
+    check({"CUSTOMERS", "ORDERS", "EMPLOYEES"} <= tables, tables)
+    columns = [row["name"] for row in snow("sql", "object", "describe", "table", "SALES.PUBLIC.ORDERS")]
+    check(columns == ["ID", "CUSTOMER_ID", "AMOUNT", "STATUS", "CREATED_AT", "NOTE"], columns)
+
+
+run(
+    version("snowflake-cli"),
+    {
+        "login-oauth": login("oauth"),
+        "login-pat": login("pat"),
+        "login-password": login("password"),
+        "login-refused": login_refused,
+        "masked": masked,
+        "json": said(f"SELECT 'json {TAG}'"),
+        "arrow": said(f"SELECT 'arrow {TAG}'"),
+        "json-parts": said(f"SELECT 'chunks json gzip headers {TAG}'", *PARTS),
+        "arrow-parts": said(f"SELECT 'chunks arrow gzip headers {TAG}'", *PARTS),
+        "binds": not_offered("values stand in the text"),
+        "array-binds": not_offered("values stand in the text"),
+        "file-load": file_load,
+        "error": error,
+        "denial": denial,
+        "hold": hold,
+        "cancel": not_run("its `!abort` was not tried"),
+        "renewal": not_offered("a session lasts one command"),
+        "async": not_run("its `;>` was not tried"),
+        "several": not_offered("it sends one statement at a time"),
+        "transaction": transaction,
+        "metadata": metadata,
+    },
+)
