@@ -3,8 +3,6 @@
 //! A client is a script under `tests/drivers`. It is told where the two stacks are and who may log in, as one line of JSON, and
 //! says one line for each capability: `{"capability", "outcome", "detail"}`.
 
-mod node;
-
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,13 +10,13 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use icegate_cli::demo::places::target_dir;
 use icegate_cli::demo::python::{DRIVER5, Environment, WAREHOUSE};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
 
+use crate::node;
 use crate::stack::{environment, workspace};
 
 /// Longest that one client may take for everything.
@@ -68,7 +66,7 @@ pub const CAPABILITIES: [(&str, &str); 21] = [
 pub enum Runtime {
     /// The interpreter of an environment.
     Python(&'static Environment),
-    /// Node, with the packages of `package-lock.json`.
+    /// Node, with the packages of `node/package-lock.json`.
     Node,
 }
 
@@ -81,7 +79,7 @@ pub struct Client {
     pub title: &'static str,
     /// The version it has to say it is.
     pub version: &'static str,
-    /// Its script under `tests/drivers`.
+    /// Its script under `tests/drivers`, or `tests/drivers/node`.
     pub script: &'static str,
     /// What runs it.
     pub runtime: Runtime,
@@ -176,21 +174,24 @@ pub struct Cell {
 ///
 /// When it does not start, has another version, ends badly or takes too long.
 pub async fn run(client: &Client, about: &Value, home: &Path) -> anyhow::Result<Vec<Cell>> {
-    let program = match client.runtime {
-        Runtime::Python(with) => environment(with).await?,
-        Runtime::Node => node::program().await?,
+    let (program, folder) = match client.runtime {
+        Runtime::Python(with) => (environment(with).await?, scripts()),
+        Runtime::Node => {
+            let node = node::program().await?;
+            let program = node.clone();
+            let installed = move || node::npm_install(&program, &scripts().join("node"));
+            (node, tokio::task::spawn_blocking(installed).await??)
+        }
     };
-    let script = workspace().join("tests/drivers").join(client.script);
     let log = home.join(format!("{}.log", client.tag));
     let mut child = Command::new(&program)
-        .arg(&script)
+        .arg(folder.join(client.script))
         .current_dir(home)
         // Nothing of this machine's user: no configuration, no cached credential.
         .env("HOME", home)
         .env("XDG_CONFIG_HOME", home)
         .env("XDG_CACHE_HOME", home)
         .env("NO_PROXY", "127.0.0.1")
-        .env("NODE_PATH", node::modules(&target_dir(&workspace())?))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

