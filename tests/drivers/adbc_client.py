@@ -12,8 +12,11 @@ from matrix import (
     DENIED,
     FOREVER,
     HELD,
+    INSERT,
+    INSERTED,
     MASKED,
     NOTE,
+    ORDERS_COLUMNS,
     PARTS,
     SHOWN,
     TAG,
@@ -24,7 +27,9 @@ from matrix import (
     meanwhile,
     not_offered,
     refused,
+    renews,
     run,
+    says,
 )
 
 opened = {}
@@ -83,12 +88,7 @@ def masked():
     check([(int(found[0][0]), *found[0][1:])] == [tuple(SHOWN.values())], found)
 
 
-def said(sql, *wanted):
-    def capability():
-        found = [cell for (cell,) in rows("deep", sql)]
-        check(found == list(wanted or [sql]), found)
-
-    return capability
+said = says(lambda sql: [cell for (cell,) in rows("deep", sql)])
 
 
 def binds():
@@ -127,25 +127,19 @@ def cancel():
         fails(wait)
 
 
-def renewal():
-    said(f"SELECT 'before {TAG}'")()
-    time.sleep(about["session_seconds"] + 0.5)
-    said(f"SELECT 'renewed {TAG}'")()
-
-
 def transaction():
     with session("sql").cursor() as cursor:
         for end, left in [("ROLLBACK", 0), ("COMMIT", 1)]:
             cursor.execute("BEGIN")
-            cursor.execute(f"INSERT INTO SALES.STAGING.LEADS (ID, SOURCE) VALUES (1, 'transaction {TAG}')")
+            cursor.execute(INSERT)
             cursor.execute(end)
-            cursor.execute(f"SELECT COUNT(*) FROM SALES.STAGING.LEADS WHERE SOURCE = 'transaction {TAG}'")
+            cursor.execute(INSERTED)
             check([int(cell) for cell in cursor.fetchone()] == [left], end)
 
 
 def metadata():
     columns = session("sql").adbc_get_table_schema("ORDERS", catalog_filter="SALES", db_schema_filter="PUBLIC").names
-    check(columns == ["ID", "CUSTOMER_ID", "AMOUNT", "STATUS", "CREATED_AT", "NOTE"], columns)
+    check(columns == ORDERS_COLUMNS, columns)
     objects = {"depth": "tables", "catalog_filter": "SALES", "db_schema_filter": "PUBLIC"}
     refused(lambda: session("sql").adbc_get_objects(**objects), "SQL-UNRESOLVED")
     raise Refused("`GetObjects` reads by `RESULT_SCAN`; `GetTableSchema` works")
@@ -170,7 +164,7 @@ run(
         "denial": denial,
         "hold": hold,
         "cancel": cancel,
-        "renewal": renewal,
+        "renewal": renews(said),
         "async": not_offered("ADBC has no statements in the background"),
         "several": not_offered("it sends one statement at a time"),
         "transaction": transaction,

@@ -13,6 +13,8 @@ from matrix import (
     BROKEN,
     DENIED,
     HELD,
+    INSERT,
+    INSERTED,
     MASKED,
     NOTE,
     PARTS,
@@ -99,10 +101,8 @@ def hold():
 
 
 def transaction():
-    insert = f"INSERT INTO SALES.STAGING.LEADS (ID, SOURCE) VALUES (1, 'transaction {TAG}')"
-    count = f"SELECT COUNT(*) FROM SALES.STAGING.LEADS WHERE SOURCE = 'transaction {TAG}'"
     for end, left in [("ROLLBACK", "0"), ("COMMIT", "1")]:
-        found = rows("sql", "BEGIN", insert, end, count)
+        found = rows("sql", "BEGIN", INSERT, end, INSERTED)
         check(found[-1] == [[left]], found)
 
 

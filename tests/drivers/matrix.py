@@ -32,6 +32,10 @@ BROKEN = f"SELECT 'broken {TAG}'"
 FOREVER = f"SELECT 'forever {TAG}'"
 SLOW = f"SELECT 'slow {TAG}'"
 BOTH = f"SELECT 'piece {TAG} a'; SELECT 'piece {TAG} b'"
+INSERT = f"INSERT INTO SALES.STAGING.LEADS (ID, SOURCE) VALUES (1, 'transaction {TAG}')"
+INSERTED = f"SELECT COUNT(*) FROM SALES.STAGING.LEADS WHERE SOURCE = 'transaction {TAG}'"
+TABLES = {"CUSTOMERS", "ORDERS", "EMPLOYEES"}
+ORDERS_COLUMNS = ["ID", "CUSTOMER_ID", "AMOUNT", "STATUS", "CREATED_AT", "NOTE"]
 BULK_ROWS = 300
 CAPABILITY_SECONDS_MAX = 40
 
@@ -100,6 +104,30 @@ def fails(does, *words):
 def refused(does, code):
     """An error that a policy's author wrote, with its code and the decision."""
     return fails(does, "refused: ", code, "decision ")
+
+
+def says(cells):
+    """Capabilities of statements on the stand-in, whose one column `cells` reads: `wanted`, or the statement itself."""
+
+    def said(sql, *wanted):
+        def capability():
+            found = cells(sql)
+            check(found == list(wanted or [sql]), found)
+
+        return capability
+
+    return said
+
+
+def renews(said):
+    """Statements before and after the end of a session token."""
+
+    def capability():
+        said(f"SELECT 'before {TAG}'")()
+        time.sleep(about["session_seconds"] + 0.5)
+        said(f"SELECT 'renewed {TAG}'")()
+
+    return capability
 
 
 def meanwhile(does):

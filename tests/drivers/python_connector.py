@@ -12,20 +12,26 @@ from matrix import (
     DENIED,
     FOREVER,
     HELD,
+    INSERT,
+    INSERTED,
     MASKED,
     NOTE,
+    ORDERS_COLUMNS,
     PARTS,
-    NotRun,
     SHOWN,
     SLOW,
-    Refused,
+    TABLES,
     TAG,
+    NotRun,
+    Refused,
     about,
     arguments,
     check,
     fails,
     refused,
+    renews,
     run,
+    says,
 )
 
 VERSION = str(snowflake.connector.__version__)
@@ -67,12 +73,7 @@ def masked():
         check(found == [SHOWN], found)
 
 
-def said(sql, *wanted):
-    def capability():
-        found = [cell for (cell,) in rows("deep", sql)]
-        check(found == list(wanted or [sql]), found)
-
-    return capability
+said = says(lambda sql: [cell for (cell,) in rows("deep", sql)])
 
 
 def binds():
@@ -130,12 +131,6 @@ def cancel():
         check(status.name == "ABORTED", status)
 
 
-def renewal():
-    check(rows("deep", f"SELECT 'before {TAG}'") == [(f"SELECT 'before {TAG}'",)])
-    time.sleep(about["session_seconds"] + 0.5)
-    check(rows("deep", f"SELECT 'renewed {TAG}'") == [(f"SELECT 'renewed {TAG}'",)])
-
-
 def asynchronous():
     connection = session("deep")
     with connection.cursor() as cursor:
@@ -166,22 +161,21 @@ def several():
 
 def transaction():
     connection = connect("sql")
-    count = "SELECT COUNT(*) FROM SALES.STAGING.LEADS WHERE SOURCE = 'transaction " + TAG + "'"
     with connection.cursor() as cursor:
         connection.autocommit(False)
         for end, left in [(connection.rollback, 0), (connection.commit, 1)]:
             cursor.execute("BEGIN")
-            cursor.execute(f"INSERT INTO SALES.STAGING.LEADS (ID, SOURCE) VALUES (1, 'transaction {TAG}')")
+            cursor.execute(INSERT)
             end()
-            check(cursor.execute(count).fetchall() == [(left,)], end)
+            check(cursor.execute(INSERTED).fetchall() == [(left,)], end)
 
 
 def metadata():
     with session("sql").cursor(snowflake.connector.DictCursor) as cursor:
         tables = {row["name"] for row in cursor.execute("SHOW TABLES IN SCHEMA SALES.PUBLIC")}
-        check({"CUSTOMERS", "ORDERS", "EMPLOYEES"} <= tables, tables)
+        check(TABLES <= tables, tables)
         columns = [row["name"] for row in cursor.execute("DESCRIBE TABLE SALES.PUBLIC.ORDERS")]
-        check(columns == ["ID", "CUSTOMER_ID", "AMOUNT", "STATUS", "CREATED_AT", "NOTE"], columns)
+        check(columns == ORDERS_COLUMNS, columns)
         described = [column.name for column in cursor.describe(MASKED)]
         check(described == list(SHOWN), described)
 
@@ -203,7 +197,7 @@ CAPABILITIES = {
     "denial": denial,
     "hold": hold,
     "cancel": cancel,
-    "renewal": renewal,
+    "renewal": renews(said),
     "async": asynchronous,
     "several": several,
     "transaction": transaction,

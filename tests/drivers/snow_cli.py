@@ -12,10 +12,13 @@ from matrix import (
     BULK_ROWS,
     DENIED,
     HELD,
+    INSERT,
     MASKED,
     NOTE,
+    ORDERS_COLUMNS,
     PARTS,
     SHOWN,
+    TABLES,
     TAG,
     about,
     arguments,
@@ -25,6 +28,7 @@ from matrix import (
     not_run,
     refused,
     run,
+    says,
 )
 
 SNOW = pathlib.Path(sys.executable).parent / "snow"
@@ -66,12 +70,7 @@ def masked():
     check(found == [SHOWN], found)
 
 
-def said(sql, *wanted):
-    def capability():
-        found = [row["SAID"] for row in rows("deep", sql)]
-        check(found == list(wanted or [sql]), found)
-
-    return capability
+said = says(lambda sql: [row["SAID"] for row in rows("deep", sql)])
 
 
 def file_load():
@@ -102,18 +101,17 @@ def hold():
 
 
 def transaction():
-    insert = f"INSERT INTO SALES.STAGING.LEADS (ID, SOURCE) VALUES (1, 'transaction {TAG}')"
     count = f"SELECT COUNT(*) AS N FROM SALES.STAGING.LEADS WHERE SOURCE = 'transaction {TAG}'"
     for end, left in [("ROLLBACK", 0), ("COMMIT", 1)]:
-        found = rows("sql", "BEGIN", insert, end, count)
+        found = rows("sql", "BEGIN", INSERT, end, count)
         check(found[-1] == [{"N": left}], found)
 
 
 def metadata():
     tables = {row["name"] for row in snow("sql", "object", "list", "table")}
-    check({"CUSTOMERS", "ORDERS", "EMPLOYEES"} <= tables, tables)
+    check(TABLES <= tables, tables)
     columns = [row["name"] for row in snow("sql", "object", "describe", "table", "SALES.PUBLIC.ORDERS")]
-    check(columns == ["ID", "CUSTOMER_ID", "AMOUNT", "STATUS", "CREATED_AT", "NOTE"], columns)
+    check(columns == ORDERS_COLUMNS, columns)
 
 
 run(

@@ -1,6 +1,5 @@
 """Snowpark: statements, and frames that become statements."""
 
-import time
 from importlib.metadata import version
 
 import snowflake.snowpark
@@ -11,21 +10,26 @@ from matrix import (
     DENIED,
     FOREVER,
     HELD,
+    INSERT,
+    INSERTED,
     MASKED,
     NOTE,
+    ORDERS_COLUMNS,
     PARTS,
     SHOWN,
     SLOW,
+    TABLES,
     TAG,
     Refused,
-    about,
     arguments,
     check,
     fails,
     not_offered,
     not_run,
     refused,
+    renews,
     run,
+    says,
 )
 
 opened = {}
@@ -64,12 +68,7 @@ def masked():
     check(rows("sql", MASKED) == [tuple(SHOWN.values())])
 
 
-def said(sql, *wanted):
-    def capability():
-        found = [cell for (cell,) in rows("deep", sql)]
-        check(found == list(wanted or [sql]), found)
-
-    return capability
+said = says(lambda sql: [cell for (cell,) in rows("deep", sql)])
 
 
 def binds():
@@ -98,12 +97,6 @@ def cancel():
     raise Refused("it cancels, and before it closes a session, by `SYSTEM$CANCEL_…`, which is not read: closing raises, too")
 
 
-def renewal():
-    said(f"SELECT 'before {TAG}'")()
-    time.sleep(about["session_seconds"] + 0.5)
-    said(f"SELECT 'renewed {TAG}'")()
-
-
 def asynchronous():
     job = session("deep").sql(SLOW).collect_nowait()
     refused(job.result, "SQL-UNRESOLVED")
@@ -113,17 +106,17 @@ def asynchronous():
 def transaction():
     for end, left in [("ROLLBACK", 0), ("COMMIT", 1)]:
         rows("sql", "BEGIN")
-        rows("sql", f"INSERT INTO SALES.STAGING.LEADS (ID, SOURCE) VALUES (1, 'transaction {TAG}')")
+        rows("sql", INSERT)
         rows("sql", end)
-        found = rows("sql", f"SELECT COUNT(*) FROM SALES.STAGING.LEADS WHERE SOURCE = 'transaction {TAG}'")
+        found = rows("sql", INSERTED)
         check(found == [(left,)], (end, found))
 
 
 def metadata():
     columns = session("sql").table("SALES.PUBLIC.ORDERS").columns
-    check(columns == ["ID", "CUSTOMER_ID", "AMOUNT", "STATUS", "CREATED_AT", "NOTE"], columns)
+    check(columns == ORDERS_COLUMNS, columns)
     tables = {row["name"] for row in session("sql").sql("SHOW TABLES IN SCHEMA SALES.PUBLIC").collect()}
-    check({"CUSTOMERS", "ORDERS", "EMPLOYEES"} <= tables, tables)
+    check(TABLES <= tables, tables)
 
 
 run(
@@ -145,7 +138,7 @@ run(
         "denial": denial,
         "hold": hold,
         "cancel": cancel,
-        "renewal": renewal,
+        "renewal": renews(said),
         "async": asynchronous,
         "several": not_offered("it sends one statement at a time"),
         "transaction": transaction,

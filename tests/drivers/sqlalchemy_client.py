@@ -1,6 +1,5 @@
 """SQLAlchemy, on the connector's 4.x line."""
 
-import time
 from importlib.metadata import version
 
 import snowflake.connector
@@ -11,18 +10,21 @@ from matrix import (
     BULK_ROWS,
     DENIED,
     HELD,
+    INSERT,
+    INSERTED,
     MASKED,
     NOTE,
     PARTS,
     SHOWN,
     TAG,
-    about,
     arguments,
     check,
     fails,
     not_offered,
     refused,
+    renews,
     run,
+    says,
 )
 
 # Values go beside the text.
@@ -59,12 +61,7 @@ def masked():
     check(found == [tuple(SHOWN.values())], found)
 
 
-def said(sql, *wanted):
-    def capability():
-        found = [cell for (cell,) in rows("deep", sql)]
-        check(found == list(wanted or [sql]), found)
-
-    return capability
+said = says(lambda sql: [cell for (cell,) in rows("deep", sql)])
 
 
 def binds():
@@ -93,19 +90,13 @@ def hold():
     check(rows("sql", NOTE) == [(f"held {TAG}",)])
 
 
-def renewal():
-    said(f"SELECT 'before {TAG}'")()
-    time.sleep(about["session_seconds"] + 0.5)
-    said(f"SELECT 'renewed {TAG}'")()
-
-
 def transaction():
-    insert = text(f"INSERT INTO SALES.STAGING.LEADS (ID, SOURCE) VALUES (1, 'transaction {TAG}')")
+    insert = text(INSERT)
     for end, left in [("rollback", 0), ("commit", 1)]:
         with engine("sql").connect() as connection:
             connection.execute(insert)
             getattr(connection, end)()
-        found = rows("sql", f"SELECT COUNT(*) FROM SALES.STAGING.LEADS WHERE SOURCE = 'transaction {TAG}'")
+        found = rows("sql", INSERTED)
         check(found == [(left,)], (end, found))
 
 
@@ -138,7 +129,7 @@ run(
         "denial": denial,
         "hold": hold,
         "cancel": connectors,
-        "renewal": renewal,
+        "renewal": renews(said),
         "async": connectors,
         "several": connectors,
         "transaction": transaction,
