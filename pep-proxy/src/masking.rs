@@ -206,10 +206,8 @@ impl Worn {
 /// statement hide can have stayed there. JSON has no such places.
 pub(crate) fn only_what_is_shown(rows: &Rows<'_>) -> Result<Option<Vec<u8>>, ReplyRefusal> {
     let Rows::Arrow(bytes) = rows else { return Ok(None) };
-    let mut masker = ArrowMasker::new(Arc::new(Plan::unmasked(Limits::default())));
-    let mut out = masker.push(bytes).map_err(|error| withheld(&error))?;
-    out.extend(masker.finish().map_err(|error| withheld(&error))?);
-    Ok(Some(out))
+    let masker = ArrowMasker::new(Arc::new(Plan::unmasked(Limits::default())));
+    Masker::Arrow(Box::new(masker)).whole(bytes).map(Some).map_err(|error| withheld(&error))
 }
 
 fn withheld(why: &dyn fmt::Display) -> ReplyRefusal {
@@ -228,8 +226,7 @@ impl ResultPlan {
             Rows::Json(text) => (self.masker(ChunkFormat::Json, Shape::Rowset), text.as_bytes()),
             Rows::Arrow(bytes) => (self.masker(ChunkFormat::Arrow, Shape::Rowset), bytes.as_slice()),
         };
-        let mut out = masker.push(bytes).map_err(|error| withheld(&error))?;
-        out.extend(masker.finish().map_err(|error| withheld(&error))?);
+        let out = masker.whole(bytes).map_err(|error| withheld(&error))?;
         self.count(masker.rows());
         Ok(Some(out))
     }
@@ -266,6 +263,13 @@ impl Masker {
             Self::Json(masker) => masker.finish(),
             Self::Arrow(masker) => masker.finish(),
         }
+    }
+
+    /// All of a result at once.
+    fn whole(&mut self, bytes: &[u8]) -> Result<Vec<u8>, MaskingError> {
+        let mut out = self.push(bytes)?;
+        out.extend(self.finish()?);
+        Ok(out)
     }
 
     fn rows(&self) -> u64 {

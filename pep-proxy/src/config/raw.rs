@@ -501,6 +501,11 @@ pub(super) fn pdp_of(raw: RawPdp) -> Result<Pdp, Fault> {
     })
 }
 
+/// Whether a URL's host is this machine, by name or address.
+pub(super) fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
 pub(super) fn base_url(table: &'static str, text: &str, danger_plaintext: bool) -> Result<Uri, Fault> {
     let bad = |why: &str| Fault::at(table, "url", format!("`{table}.url` is `{text}`; {why}"));
     let url: Uri = text.parse().map_err(|_| bad("it must be a URL, as in \"https://host:port\""))?;
@@ -514,9 +519,7 @@ pub(super) fn base_url(table: &'static str, text: &str, danger_plaintext: bool) 
     if !matches!(url.path(), "" | "/") || url.query().is_some() {
         return Err(bad("it must end after the host and port"));
     }
-    let loopback = host == "localhost"
-        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    match (url.scheme_str(), danger_plaintext, loopback) {
+    match (url.scheme_str(), danger_plaintext, is_loopback(host)) {
         (Some("https"), false, _) | (Some("http"), true, true) => Ok(url),
         (Some("https"), true, _) => Err(Fault::at(
             table,

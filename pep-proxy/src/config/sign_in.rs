@@ -6,7 +6,7 @@ use http::Uri;
 use icegate_pep_protocol::sign_in::{SIGN_IN_RETURN_PATH, WhichToken};
 use serde::Deserialize;
 
-use super::raw::{Fault, Text, base_url, duration, missing};
+use super::raw::{Fault, Text, base_url, duration, is_loopback, missing};
 
 /// Sign-in with a browser, with OpenID Connect's code flow and PKCE.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,13 +47,11 @@ impl SignIn {
 /// Whether a URL is one to speak to: `https`, or `http` on loopback where that was asked for.
 pub(crate) fn allowed(url: &Uri, danger_plaintext: bool) -> bool {
     let host = url.host().unwrap_or_default();
-    let loopback = host == "localhost"
-        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
     let plain = !host.is_empty() && !url.authority().is_some_and(|authority| authority.as_str().contains('@'));
     plain
         && match url.scheme_str() {
             Some("https") => true,
-            Some("http") => danger_plaintext && loopback,
+            Some("http") => danger_plaintext && is_loopback(host),
             _ => false,
         }
 }
