@@ -183,7 +183,7 @@ impl Scanner {
     /// The same for JSON text: each string, each key and each number is looked at by itself, unescaped, and what stays keeps its
     /// bytes. What is not JSON becomes the JSON string `"[redacted]"`.
     pub fn redact_document(&self, text: &str, out: &mut String) {
-        let untouched = !self.own && !text.contains('\\') && !self.any.is_match(text);
+        let untouched = !self.own && !text.contains('\\') && !self.may_hold(text);
         if untouched && document::is_closed(text) {
             out.push_str(text);
             return;
@@ -195,9 +195,14 @@ impl Scanner {
         }
     }
 
+    /// Whether there is anything to look at more closely.
+    fn may_hold(&self, text: &str) -> bool {
+        (self.own || patterns::may_match(text)) && self.any.is_match(text)
+    }
+
     /// The text redacted; nothing when there is nothing to redact.
     fn redacted(&self, text: &str) -> Option<String> {
-        if !self.any.is_match(text) {
+        if !self.may_hold(text) {
             return None;
         }
         let Ok(hits) = self.hits(text) else { return Some(REDACTED.to_owned()) };

@@ -162,3 +162,85 @@ pub(super) const KNOWN: &[Known] = &[
     known(Detector::Phone, Edge::Digit, Check::Whole, r"00[1-9][0-9]{0,2}[ /-](?:[ ()/-]{0,2}[0-9]){6,12}"),
     known(Detector::Phone, Edge::Digit, Check::Whole, r"\(?0[1-9][0-9]{1,4}\)?[ /-](?:[ -]?[0-9]){6,9}"),
 ];
+
+/// What stands around a private key.
+const KEY_FENCE: &str = "-----";
+/// Fewest characters of codes and names, without a blank, in what is found that has no digit and no `@`.
+const WORD_CHARS_MIN: usize = 15;
+
+/// Whether one of the patterns can match: a look that costs much less than theirs, for the many texts that are words only.
+pub(super) fn may_match(text: &str) -> bool {
+    let (eights, rest) = text.as_bytes().as_chunks::<8>();
+    let (mut filled, mut dash) = (false, rest.contains(&b'-'));
+    for eight in eights {
+        let eight = u64::from_ne_bytes(*eight);
+        if has_below(10, eight ^ each(b'0')) || has_below(1, eight ^ each(b'@')) {
+            return true;
+        }
+        // Eight bytes without a blank, counted from the beginning, are within every long word; few texts have any.
+        filled |= !has_below(b' ' + 1, eight);
+        dash |= has_below(1, eight ^ each(b'-'));
+    }
+    rest.iter().any(|byte| byte.is_ascii_digit() || *byte == b'@')
+        || (filled && has_long_word(text.as_bytes()))
+        || (dash && text.contains(KEY_FENCE))
+}
+
+fn has_long_word(text: &[u8]) -> bool {
+    let mut word = 0;
+    text.iter().any(|byte| {
+        word = if byte.is_ascii_alphabetic() || b"_./+-".contains(byte) { word + 1 } else { 0 };
+        word == WORD_CHARS_MIN
+    })
+}
+
+/// This byte eight times.
+const fn each(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; 8])
+}
+
+/// Whether one of eight bytes is below `limit`, which is at most 128: what borrows is one that is, or is above it.
+const fn has_below(limit: u8, eight: u64) -> bool {
+    eight.wrapping_sub(each(limit)) & !eight & each(0x80) != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{
+        strategy::{Strategy as _, ValueTree as _},
+        string::string_regex,
+        test_runner::TestRunner,
+    };
+
+    use super::*;
+
+    #[test]
+    fn one_of_eight() {
+        for limit in [1, 10, 33, 128] {
+            for byte in 0..=255 {
+                for (at, others) in (0..8).flat_map(|at| [127, 128, 255].map(|others| (at, others))) {
+                    let mut eight = [others; 8];
+                    eight[at] = byte;
+                    let wanted = byte < limit || others < limit;
+                    assert_eq!(has_below(limit, u64::from_ne_bytes(eight)), wanted, "{limit}: {eight:?}");
+                }
+            }
+        }
+    }
+
+    /// Many texts that each pattern matches: not one is taken for words only.
+    #[test]
+    fn whatever_a_pattern_matches_is_looked_at() {
+        let mut runner = TestRunner::deterministic();
+        for known in KNOWN {
+            // Its texts have an end, and no generator makes the end of a text.
+            let texts = string_regex(&known.regex.replace(r"|\z", "")).unwrap();
+            for _ in 0..500 {
+                let text = texts.new_tree(&mut runner).unwrap().current();
+                assert!(may_match(&text), "{}: {text:?}", known.regex);
+            }
+        }
+        assert!(!may_match("the ordinary courts sleep quickly above the final, even packages of the week"));
+        assert!(may_match("-----BEGIN PRIVATE KEY----- and no more"));
+    }
+}
