@@ -9,6 +9,7 @@ use std::{hint::black_box, sync::Arc};
 use arrow_array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray};
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{DataType, Field, Schema};
+use bytes::Bytes;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
 use icegate_pep_masking::{
     Alphabet, ArrowMasker, Column, ColumnType, Detector, JsonMasker, KeyRing, Limits, Mask, Plan, Scanner, Shape,
@@ -119,8 +120,10 @@ fn masking(criterion: &mut Criterion) {
                 let mut out = 0;
                 if format == "arrow" {
                     let mut masker = ArrowMasker::new(Arc::clone(&plan));
-                    out += sent.chunks(PIECE_BYTES).map(|piece| masker.push(piece).unwrap().len()).sum::<usize>();
-                    out + masker.finish().unwrap().len()
+                    for piece in sent.chunks(PIECE_BYTES) {
+                        out += masker.push(piece).unwrap().iter().map(Bytes::len).sum::<usize>();
+                    }
+                    out + masker.finish().unwrap().iter().map(Bytes::len).sum::<usize>()
                 } else {
                     let mut masker = JsonMasker::new(Arc::clone(&plan), Shape::Chunk);
                     out += sent.chunks(PIECE_BYTES).map(|piece| masker.push(piece).unwrap().len()).sum::<usize>();

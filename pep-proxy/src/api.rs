@@ -168,21 +168,18 @@ enum Wrap {
 }
 
 impl Treatment for Wrap {
-    fn take(&mut self, bytes: &[u8]) -> Result<Bytes, Untreatable> {
-        match self {
-            Self::Within => Ok(Bytes::copy_from_slice(bytes)),
-            Self::Before => {
-                *self = Self::Within;
-                Ok([br#"{"data":["#.as_slice(), bytes].concat().into())
-            }
-        }
+    fn take(&mut self, bytes: &Bytes) -> Result<Vec<Bytes>, Untreatable> {
+        Ok(match std::mem::replace(self, Self::Within) {
+            Self::Within => vec![bytes.clone()],
+            Self::Before => vec![Bytes::from_static(br#"{"data":["#), bytes.clone()],
+        })
     }
 
-    fn end(&mut self) -> Result<Bytes, Untreatable> {
-        Ok(Bytes::from_static(match self {
+    fn end(&mut self) -> Result<Vec<Bytes>, Untreatable> {
+        Ok(vec![Bytes::from_static(match self {
             Self::Before => br#"{"data":[]}"#,
             Self::Within => b"]}",
-        }))
+        })])
     }
 }
 
@@ -194,9 +191,10 @@ mod tests {
     #[test]
     fn a_part_becomes_an_object() {
         let mut wrap = Wrap::Before;
-        let whole = [wrap.take(b"[1],").unwrap(), wrap.take(b"[2]").unwrap(), wrap.end().unwrap()].concat();
+        let mut take = |rows| wrap.take(&Bytes::from_static(rows)).unwrap();
+        let whole = [take(b"[1],"), take(b"[2]"), wrap.end().unwrap()].concat().concat();
         assert_eq!(whole, br#"{"data":[[1],[2]]}"#);
-        assert_eq!(Wrap::Before.end().unwrap(), &br#"{"data":[]}"#[..]);
+        assert_eq!(Wrap::Before.end().unwrap().concat(), br#"{"data":[]}"#);
     }
 
     #[test]

@@ -8,9 +8,9 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use http::Method;
 use icegate_pep_protocol::{
-    PepCode, QueryId, Refusal, Reply, Secret,
+    ChunkFormat, PepCode, QueryId, Refusal, Reply, Secret,
     answer::MonitoredStatus,
-    reply::{ChunkTerms, ContextUpdate, Delivery, ErrorText, ReplyRefusal, ReplyTerms},
+    reply::{ChunkTerms, ContextUpdate, Delivery, ErrorText, ReplyRefusal, ReplyTerms, Rows},
     upstream::query_path,
 };
 use icegate_proto::v1::{ResultShape, RunStatus, SessionContext};
@@ -21,7 +21,7 @@ use crate::{
     answer::Binding,
     ask::Permitted,
     chunk,
-    masking::{self, ResultPlan, Worn},
+    masking::{ResultPlan, Worn},
     metrics::{REPLIES_WITHHELD, STAGE_DURATION},
     proxy::Proxy,
     record::RunEnd,
@@ -294,11 +294,16 @@ pub(crate) fn read(proxy: &Proxy, session: &Session, raw: &RawReply, terms: &Ter
 /// Masks the rows in a reply, and sees to the parts in storage.
 fn masked(proxy: &Proxy, session: &Session, reply: &mut Reply<'_>, terms: &Terms<'_>) -> Result<Parts, ReplyRefusal> {
     let plan = terms.worn.plan(&proxy.masking, reply, terms.shape)?;
-    let parts = parts(proxy, session, reply, terms, plan.as_ref())?;
+    let rewritten = terms.error_text == ErrorText::Withhold && reply.is_success();
+    let shown = rewritten.then(ResultPlan::only_what_is_shown);
+    let parts = parts(proxy, session, reply, terms, plan.as_ref(), shown.as_ref())?;
     if let Some(plan) = &plan {
-        reply.replace_rows(|rows| plan.mask(&rows))?;
-    } else if terms.error_text == ErrorText::Withhold && reply.is_success() {
-        reply.replace_rows(|rows| masking::only_what_is_shown(&rows))?;
+        reply.replace_rows(|rows| plan.mask(&rows).map(Some))?;
+    } else if let Some(shown) = &shown {
+        reply.replace_rows(|rows| match rows {
+            Rows::Arrow(_) => shown.mask(&rows).map(Some),
+            Rows::Json(_) => Ok(None),
+        })?;
     }
     Ok(parts)
 }
@@ -316,6 +321,7 @@ fn parts(
     reply: &Reply<'_>,
     terms: &Terms<'_>,
     plan: Option<&ResultPlan>,
+    shown: Option<&ResultPlan>,
 ) -> Result<Parts, ReplyRefusal> {
     if !reply.is_success() || reply.is_in_progress() {
         return Ok(Parts::None);
@@ -331,6 +337,7 @@ fn parts(
     let query_id = terms.query_id.or(own.as_ref()).ok_or(ReplyRefusal::Chunks)?;
     let owner = chunk::Owner { session_id: &session.id, decision_id: terms.decision_id, query_id };
     let base = terms.base.ok_or(ReplyRefusal::Chunks)?;
+    let plan = plan.or(shown.filter(|_| chunks.format == ChunkFormat::Arrow));
     chunk::addresses(proxy, owner, &chunks, base, plan).map(Parts::Through).ok_or(ReplyRefusal::Chunks)
 }
 

@@ -116,11 +116,11 @@ impl Masking {
     /// The plan an address of a part was sealed with.
     pub(crate) fn sealed(&self, masks: &serde_json::Value) -> Result<ResultPlan, String> {
         let spec = PlanSpec::deserialize(masks).map_err(|error| error.to_string())?;
-        self.ready(spec, |plan| plan).map_err(|error| error.to_string())
+        self.ready(spec).map_err(|error| error.to_string())
     }
 
-    fn ready(&self, spec: PlanSpec, how: impl FnOnce(Plan) -> Plan) -> Result<ResultPlan, SpecError> {
-        let plan = Arc::new(how(spec.plan(self, Limits::default())?));
+    fn ready(&self, spec: PlanSpec) -> Result<ResultPlan, SpecError> {
+        let plan = Arc::new(spec.plan(self, Limits::default())?);
         Ok(ResultPlan { spec, plan })
     }
 }
@@ -198,16 +198,8 @@ impl Worn {
         });
         let masked = masked.collect::<Result<_, ReplyRefusal>>()?;
         let spec = PlanSpec { columns: columns.len(), masked };
-        masking.ready(spec, Plan::rebuilding).map(Some).map_err(|error| withheld(&error))
+        masking.ready(spec).map(Some).map_err(|error| withheld(&error))
     }
-}
-
-/// The rows of a reply that has no mask of the result, without what stands under a NULL and between values: what masks in the
-/// statement hide can have stayed there. JSON has no such places.
-pub(crate) fn only_what_is_shown(rows: &Rows<'_>) -> Result<Option<Vec<u8>>, ReplyRefusal> {
-    let Rows::Arrow(bytes) = rows else { return Ok(None) };
-    let masker = ArrowMasker::new(Arc::new(Plan::unmasked(Limits::default())));
-    Masker::Arrow(Box::new(masker)).whole(bytes).map(Some).map_err(|error| withheld(&error))
 }
 
 fn withheld(why: &dyn fmt::Display) -> ReplyRefusal {
@@ -215,20 +207,27 @@ fn withheld(why: &dyn fmt::Display) -> ReplyRefusal {
 }
 
 impl ResultPlan {
+    /// The plan of Arrow rows without a mask of the result: what stands under a NULL and between values is left out, where
+    /// what masks in the statement hide can have stayed. JSON has no such places.
+    pub(crate) fn only_what_is_shown() -> Self {
+        let spec = PlanSpec { columns: 0, masked: Vec::new() };
+        Self { spec, plan: Arc::new(Plan::unmasked(Limits::default())) }
+    }
+
     /// As an address of a part carries it.
     pub(crate) fn to_seal(&self) -> Option<serde_json::Value> {
         serde_json::to_value(&self.spec).ok()
     }
 
     /// The rows of a reply, masked.
-    pub(crate) fn mask(&self, rows: &Rows<'_>) -> Result<Option<Vec<u8>>, ReplyRefusal> {
+    pub(crate) fn mask(&self, rows: &Rows<'_>) -> Result<Vec<u8>, ReplyRefusal> {
         let (mut masker, bytes) = match rows {
             Rows::Json(text) => (self.masker(ChunkFormat::Json, Shape::Rowset), text.as_bytes()),
             Rows::Arrow(bytes) => (self.masker(ChunkFormat::Arrow, Shape::Rowset), bytes.as_slice()),
         };
         let out = masker.whole(bytes).map_err(|error| withheld(&error))?;
         self.count(masker.rows());
-        Ok(Some(out))
+        Ok(out)
     }
 
     fn masker(&self, format: ChunkFormat, shape: Shape) -> Masker {
@@ -251,16 +250,16 @@ enum Masker {
 }
 
 impl Masker {
-    fn push(&mut self, bytes: &[u8]) -> Result<Vec<u8>, MaskingError> {
+    fn push(&mut self, bytes: &[u8]) -> Result<Vec<Bytes>, MaskingError> {
         match self {
-            Self::Json(masker) => masker.push(bytes),
+            Self::Json(masker) => masker.push(bytes).map(|masked| vec![masked.into()]),
             Self::Arrow(masker) => masker.push(bytes),
         }
     }
 
-    fn finish(&mut self) -> Result<Vec<u8>, MaskingError> {
+    fn finish(&mut self) -> Result<Vec<Bytes>, MaskingError> {
         match self {
-            Self::Json(masker) => masker.finish(),
+            Self::Json(masker) => masker.finish().map(|masked| vec![masked.into()]),
             Self::Arrow(masker) => masker.finish(),
         }
     }
@@ -268,8 +267,8 @@ impl Masker {
     /// All of a result at once.
     fn whole(&mut self, bytes: &[u8]) -> Result<Vec<u8>, MaskingError> {
         let mut out = self.push(bytes)?;
-        out.extend(self.finish()?);
-        Ok(out)
+        out.append(&mut self.finish()?);
+        Ok(out.concat())
     }
 
     fn rows(&self) -> u64 {
@@ -302,12 +301,12 @@ impl Part {
 }
 
 impl Treatment for Part {
-    fn take(&mut self, bytes: &[u8]) -> Result<Bytes, Untreatable> {
-        self.masker.push(bytes).map(Bytes::from).map_err(|error| self.cut(&error))
+    fn take(&mut self, bytes: &Bytes) -> Result<Vec<Bytes>, Untreatable> {
+        self.masker.push(bytes).map_err(|error| self.cut(&error))
     }
 
-    fn end(&mut self) -> Result<Bytes, Untreatable> {
-        let rest = self.masker.finish().map(Bytes::from).map_err(|error| self.cut(&error));
+    fn end(&mut self) -> Result<Vec<Bytes>, Untreatable> {
+        let rest = self.masker.finish().map_err(|error| self.cut(&error));
         self.plan.count(self.masker.rows());
         rest
     }

@@ -27,6 +27,9 @@ use self::storage::{Fetch, Storage};
 /// Part of every upstream token, of every key and signature of the storage, and of every credential in a reply.
 pub const CANARY: &str = "upstream-canary";
 
+/// What stands under a NULL of an Arrow part whose statement says `hidden`.
+pub const HIDDEN: &str = "value-under-a-null";
+
 /// Polls of one slow result that are answered with "in progress".
 const POLLS_IN_PROGRESS: u64 = 2;
 

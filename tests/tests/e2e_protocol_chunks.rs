@@ -7,13 +7,14 @@ use anyhow::{Context as _, ensure};
 use icegate_cli::demo::issuer::{ANA, STELLA};
 use icegate_tests::plain::{Answered, Plain};
 use icegate_tests::stack::{Stack, Upstream, text_at};
-use icegate_tests::stand_in::CANARY;
+use icegate_tests::stand_in::{CANARY, HIDDEN};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn parts_of_results() -> anyhow::Result<()> {
     let mut stack = Stack::start(Upstream::StandIn).await?;
     every_form(&stack).await?;
+    nothing_under_a_null(&stack).await?;
     faults_of_the_storage(&stack).await?;
     whose_it_is(&mut stack).await?;
     long_ones_pass_in_frames(&stack).await?;
@@ -38,8 +39,8 @@ fn addresses(reply: &Value) -> Vec<String> {
     chunks.iter().map(|chunk| text_at(chunk, "url").to_owned()).collect()
 }
 
-/// The rows of a part, whatever form it has.
-fn rows(answered: &Answered, arrow: bool) -> anyhow::Result<Vec<String>> {
+/// The bytes of a part, whatever form it has.
+fn unpacked(answered: &Answered) -> anyhow::Result<Vec<u8>> {
     let packed = answered.headers.get("content-encoding").is_some_and(|value| value == "gzip");
     ensure!(packed == answered.body.starts_with(&[0x1f, 0x8b]), "packed is packed, and said");
     let mut plain = Vec::new();
@@ -48,6 +49,12 @@ fn rows(answered: &Answered, arrow: bool) -> anyhow::Result<Vec<String>> {
     } else {
         plain.extend_from_slice(&answered.body);
     }
+    Ok(plain)
+}
+
+/// The rows of a part.
+fn rows(answered: &Answered, arrow: bool) -> anyhow::Result<Vec<String>> {
+    let plain = unpacked(answered)?;
     if !arrow {
         let rows: Vec<[String; 1]> = serde_json::from_slice(&[b"[".as_slice(), &plain, b"]"].concat())?;
         return Ok(rows.into_iter().map(|[cell]| cell).collect());
@@ -113,6 +120,27 @@ async fn every_form(stack: &Stack) -> anyhow::Result<()> {
     let told = stack.asked(&["audit", "search", "--json", "--text", "chunks arrow gzip headers"]).await?;
     let outcome = &told.first().context("no record")?["outcome"]["body"]["event"];
     ensure!(outcome["delivery"] == "through", "{outcome}");
+    Ok(())
+}
+
+/// A mask in the statement hides a value from the cells: what the warehouse left of it elsewhere stays behind, too.
+async fn nothing_under_a_null(stack: &Stack) -> anyhow::Result<()> {
+    let ana = ana(stack).await?;
+    for packed in ["gzip", "plain"] {
+        let words = format!("chunks arrow single hidden {packed}");
+        for (sql, left) in [
+            (format!("SELECT '{words}' AS said"), true),
+            (format!("SELECT ssn AS said FROM sales.public.customers WHERE country <> '{words}'"), false),
+        ] {
+            let reply = ana.query(&sql).await?;
+            let part = addresses(&reply).pop().with_context(|| format!("{sql}: {reply}"))?;
+            let got = Plain::new(stack.front.addr()).get(&part).await?;
+            let plain = unpacked(&got)?;
+            let found = plain.windows(HIDDEN.len()).any(|window| window == HIDDEN.as_bytes());
+            ensure!(found == left, "{sql}: {found}");
+            ensure!(rows(&got, true)?.len() == 3, "{sql}");
+        }
+    }
     Ok(())
 }
 

@@ -113,7 +113,8 @@ fn arrow(dice: &mut Dice) {
     let broken = mutated_bytes(&ARROW, dice);
     let run = |pieces: &[&[u8]]| {
         let mut masker = ArrowMasker::new(Arc::clone(&PLAN));
-        masked(|piece| if let Some(piece) = piece { masker.push(piece) } else { masker.finish() }, pieces)
+        let mut run = |piece: Option<&[u8]>| if let Some(piece) = piece { masker.push(piece) } else { masker.finish() };
+        masked(|piece| run(piece).map(|out| out.concat()), pieces)
     };
     let (whole, good) = run(&[&broken]);
     let (in_pieces, good_in_pieces) = run(&cut(&broken, dice));

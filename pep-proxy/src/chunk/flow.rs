@@ -4,7 +4,7 @@ use std::{
     io::Write as _,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -17,11 +17,11 @@ use tracing::warn;
 
 use crate::{metrics::CHUNK_BYTES, session::Session};
 
-/// Frames that may wait for the client.
+/// What may wait for the client: frames of the storage, or what became of one.
 const FRAMES_MAX: usize = 4;
 /// Longest pause of the storage, or of the client, in the middle of a part.
 const STALL: Duration = Duration::from_mins(1);
-/// Bytes given to a treatment at one time: what they unpack to is in memory at once.
+/// Bytes unpacked at one time: what they unpack to is in memory at once.
 const STEP_BYTES: usize = 4 * 1024;
 /// Bytes of one part, unpacked.
 const PART_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
@@ -30,10 +30,14 @@ const PART_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 ///
 /// It gets the unpacked bytes in order and in pieces of any length, and may keep back what it needs to see more of.
 pub(crate) trait Treatment: Send {
-    /// Takes the next bytes and gives what may go on.
-    fn take(&mut self, bytes: &[u8]) -> Result<Bytes, Untreatable>;
+    /// Most bytes it takes at one time.
+    fn step_bytes(&self) -> usize {
+        usize::MAX
+    }
+    /// Takes the next bytes and gives what may go on, in pieces.
+    fn take(&mut self, bytes: &Bytes) -> Result<Vec<Bytes>, Untreatable>;
     /// There are no more: gives what is left.
-    fn end(&mut self) -> Result<Bytes, Untreatable>;
+    fn end(&mut self) -> Result<Vec<Bytes>, Untreatable>;
 }
 
 /// The bytes are not what they must be. What follows is not sent, and the client sees a broken answer, not a short one.
@@ -43,7 +47,10 @@ pub(crate) struct Untreatable(pub(crate) &'static str);
 
 /// The body of an answer that is still coming.
 #[derive(Debug)]
-pub(crate) struct Flow(mpsc::Receiver<Result<Bytes, Untreatable>>);
+pub(crate) struct Flow {
+    next: mpsc::Receiver<Result<Vec<Bytes>, Untreatable>>,
+    pieces: std::vec::IntoIter<Bytes>,
+}
 
 impl Body for Flow {
     type Data = Bytes;
@@ -53,7 +60,16 @@ impl Body for Flow {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Untreatable>>> {
-        self.0.poll_recv(context).map(|next| next.map(|bytes| bytes.map(Frame::data)))
+        loop {
+            if let Some(piece) = self.pieces.next() {
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            match ready!(self.next.poll_recv(context)) {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Ok(pieces)) => self.pieces = pieces.into_iter(),
+            }
+        }
     }
 }
 
@@ -85,7 +101,7 @@ impl Flow {
                 let _ = tokio::time::timeout(STALL, to.send(Err(error))).await;
             }
         });
-        Self(from)
+        Self { next: from, pieces: Vec::new().into_iter() }
     }
 }
 
@@ -93,17 +109,15 @@ async fn pass(
     first: Bytes,
     mut rest: Incoming,
     mut treatments: Vec<Box<dyn Treatment>>,
-    to: &mpsc::Sender<Result<Bytes, Untreatable>>,
+    to: &mpsc::Sender<Result<Vec<Bytes>, Untreatable>>,
 ) -> Result<(), Untreatable> {
     let mut left = PART_BYTES_MAX;
+    let step = treatments.first().map_or(usize::MAX, |first| first.step_bytes());
     let mut next = Some(first);
-    while let Some(bytes) = next {
-        if treatments.is_empty() {
-            send(bytes, to, &mut left).await?;
-        } else {
-            for piece in bytes.chunks(STEP_BYTES) {
-                send(through(&mut treatments, piece)?, to, &mut left).await?;
-            }
+    while let Some(mut bytes) = next {
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(step.min(bytes.len()));
+            send(through(&mut treatments, vec![piece])?, to, &mut left).await?;
         }
         next = match tokio::time::timeout(STALL, rest.frame()).await {
             Err(_elapsed) => return Err(Untreatable("not coming any further")),
@@ -114,31 +128,36 @@ async fn pass(
     }
     for at in 0..treatments.len() {
         let (ending, after) = treatments.split_at_mut(at + 1);
-        let left_over = ending.last_mut().map_or(Ok(Bytes::new()), |one| one.end())?;
-        send(through(after, &left_over)?, to, &mut left).await?;
+        let left_over = ending.last_mut().map_or(Ok(Vec::new()), |one| one.end())?;
+        send(through(after, left_over)?, to, &mut left).await?;
     }
     Ok(())
 }
 
-fn through(treatments: &mut [Box<dyn Treatment>], bytes: &[u8]) -> Result<Bytes, Untreatable> {
-    let mut treated = Bytes::copy_from_slice(bytes);
+fn through(treatments: &mut [Box<dyn Treatment>], mut pieces: Vec<Bytes>) -> Result<Vec<Bytes>, Untreatable> {
     for treatment in treatments {
-        if treated.is_empty() {
-            break;
+        let mut treated = Vec::new();
+        for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+            treated.append(&mut treatment.take(piece)?);
         }
-        treated = treatment.take(&treated)?;
+        pieces = treated;
     }
-    Ok(treated)
+    Ok(pieces)
 }
 
-async fn send(bytes: Bytes, to: &mpsc::Sender<Result<Bytes, Untreatable>>, left: &mut u64) -> Result<(), Untreatable> {
-    if bytes.is_empty() {
+async fn send(
+    mut pieces: Vec<Bytes>,
+    to: &mpsc::Sender<Result<Vec<Bytes>, Untreatable>>,
+    left: &mut u64,
+) -> Result<(), Untreatable> {
+    pieces.retain(|bytes| !bytes.is_empty());
+    let count = pieces.iter().map(|bytes| bytes.len() as u64).sum();
+    if count == 0 {
         return Ok(());
     }
-    let count = bytes.len() as u64;
     *left = left.checked_sub(count).ok_or(Untreatable("larger than a part may be"))?;
     metrics::counter!(CHUNK_BYTES).increment(count);
-    match tokio::time::timeout(STALL, to.send(Ok(bytes))).await {
+    match tokio::time::timeout(STALL, to.send(Ok(pieces))).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_gone)) => Err(Untreatable("no longer wanted")),
         Err(_elapsed) => Err(Untreatable("not read by the client")),
@@ -155,14 +174,18 @@ impl Unpack {
 }
 
 impl Treatment for Unpack {
-    fn take(&mut self, bytes: &[u8]) -> Result<Bytes, Untreatable> {
-        self.0.write_all(bytes).map_err(|_| Untreatable("not the gzip stream it begins as"))?;
-        Ok(std::mem::take(self.0.get_mut()).into())
+    fn step_bytes(&self) -> usize {
+        STEP_BYTES
     }
 
-    fn end(&mut self) -> Result<Bytes, Untreatable> {
+    fn take(&mut self, bytes: &Bytes) -> Result<Vec<Bytes>, Untreatable> {
+        self.0.write_all(bytes).map_err(|_| Untreatable("not the gzip stream it begins as"))?;
+        Ok(vec![std::mem::take(self.0.get_mut()).into()])
+    }
+
+    fn end(&mut self) -> Result<Vec<Bytes>, Untreatable> {
         self.0.try_finish().map_err(|_| Untreatable("not a whole gzip stream"))?;
-        Ok(std::mem::take(self.0.get_mut()).into())
+        Ok(vec![std::mem::take(self.0.get_mut()).into()])
     }
 }
 
@@ -176,10 +199,10 @@ mod tests {
         let mut unpack = Unpack::new();
         let mut plain = Vec::new();
         for piece in packed.chunks(step) {
-            plain.extend(unpack.take(piece)?);
+            plain.append(&mut unpack.take(&Bytes::copy_from_slice(piece))?);
         }
-        plain.extend(unpack.end()?);
-        Ok(plain)
+        plain.append(&mut unpack.end()?);
+        Ok(plain.concat())
     }
 
     #[test]

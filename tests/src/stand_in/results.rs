@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::io::Write as _;
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, StringArray};
+use arrow::array::{Array as _, RecordBatch, StringArray};
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::ipc::writer::StreamWriter;
 use base64::Engine as _;
@@ -15,7 +16,7 @@ use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
 use super::storage::{Mood, Object, Storage};
-use super::{CANARY, Shared};
+use super::{CANARY, HIDDEN, Shared};
 
 /// Rows in each part.
 pub(super) const PART_ROWS: usize = 3;
@@ -32,7 +33,7 @@ pub(super) fn rows(id: &str, cells: &[&str], arrow: bool) -> Value {
     if let Some(data) = data.as_object_mut() {
         if arrow {
             data.insert("queryResultFormat".to_owned(), "arrow".into());
-            data.insert("rowsetBase64".to_owned(), STANDARD.encode(arrow_stream(cells)).into());
+            data.insert("rowsetBase64".to_owned(), STANDARD.encode(arrow_stream(cells, false)).into());
         } else {
             let rows: Vec<[&str; 1]> = cells.iter().map(|cell| [*cell]).collect();
             data.insert("queryResultFormat".to_owned(), "json".into());
@@ -64,7 +65,7 @@ pub(super) fn chunked(shared: &Shared, id: &str, sql: &str) -> Value {
     let chunks: Vec<Value> = (0..parts)
         .map(|part| {
             let cells: Vec<String> = (0..PART_ROWS).map(|row| format!("from storage {part}.{row}")).collect();
-            let plain = part_body(&cells, arrow);
+            let plain = part_body(&cells, arrow, says("hidden"));
             let packed = if says("gzip") || says("unlabelled") { gzip(&plain) } else { plain.clone() };
             let mood = if says("busy") {
                 Mood::Busy(1)
@@ -110,18 +111,18 @@ fn put(storage: &Storage, object: Object, sql: &str) -> String {
 }
 
 /// Rows of one part: JSON without the outer brackets, or an Arrow stream with its schema.
-fn part_body(cells: &[String], arrow: bool) -> Bytes {
+fn part_body(cells: &[String], arrow: bool, hidden: bool) -> Bytes {
     let cells: Vec<&str> = cells.iter().map(String::as_str).collect();
     if arrow {
-        return arrow_stream(&cells).into();
+        return arrow_stream(&cells, hidden).into();
     }
     let rows: Vec<String> = cells.iter().map(|cell| json!([cell]).to_string()).collect();
     rows.join(",").into()
 }
 
-/// One Arrow IPC stream, with the metadata drivers go by.
+/// One Arrow IPC stream, with the metadata drivers go by. After the cells there can be a NULL over a value nobody is shown.
 #[expect(clippy::expect_used, reason = "for tests: one column of text always has a stream")]
-fn arrow_stream(cells: &[&str]) -> Vec<u8> {
+fn arrow_stream(cells: &[&str], hidden: bool) -> Vec<u8> {
     let metadata = [
         ("logicalType", "TEXT"),
         ("charLength", "200"),
@@ -133,7 +134,14 @@ fn arrow_stream(cells: &[&str]) -> Vec<u8> {
     .map(|(name, value)| (name.to_owned(), value.to_owned()));
     let field = Field::new("SAID", DataType::Utf8, true).with_metadata(HashMap::from(metadata));
     let schema = Arc::new(Schema::new(vec![field]));
-    let column = StringArray::from_iter_values(cells);
+    let column = if hidden {
+        let cells = StringArray::from_iter_values(cells.iter().chain(&[HIDDEN]));
+        let nulls = (0..cells.len()).map(|at| at + 1 < cells.len()).collect::<NullBuffer>();
+        let (offsets, values, _) = cells.into_parts();
+        StringArray::new(offsets, values, Some(nulls))
+    } else {
+        StringArray::from_iter_values(cells)
+    };
     let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(column)]).expect("one column");
     let mut stream = StreamWriter::try_new(Vec::new(), &schema).expect("a stream");
     stream.write(&batch).expect("a batch");

@@ -3,7 +3,8 @@
 //! The framing is read here, so that every length is held against its limit before anything of that length is kept, and so that
 //! only a schema, record batches and the end may come, in this order. The batches themselves are read and written by
 //! `arrow-ipc`, which checks offsets, validity and text. Masked columns leave as new arrays; the writer writes arrays and nothing
-//! else, so what no array refers to in the batch that came (gaps, slack, other columns' bytes) stays behind.
+//! else, so what no array refers to in the batch that came (gaps, slack, other columns' bytes) stays behind. Values of columns
+//! that pass are not copied: they leave from where they were read to.
 
 mod columns;
 mod frames;
@@ -18,9 +19,10 @@ use arrow_ipc::{
     convert::try_fb_to_schema,
     reader::read_record_batch,
     root_as_message,
-    writer::{IpcWriteOptions, StreamWriter},
+    writer::{IpcWriteOptions, StreamEncoder},
 };
 use arrow_schema::{ArrowError, DataType, Schema, SchemaRef};
+use bytes::Bytes;
 
 use self::frames::{Frame, Frames};
 use crate::{Limits, MaskingError, Plan};
@@ -48,7 +50,7 @@ struct Open {
     received: SchemaRef,
     version: MetadataVersion,
     sent: SchemaRef,
-    writer: StreamWriter<Vec<u8>>,
+    writer: StreamEncoder,
 }
 
 impl fmt::Debug for ArrowMasker {
@@ -63,12 +65,12 @@ impl ArrowMasker {
         Self { frames: Frames::new(plan.limits), plan, state: State::Start, rows: 0 }
     }
 
-    /// Takes the next bytes and gives what is ready of the masked result.
+    /// Takes the next bytes and gives what is ready of the masked result, in pieces.
     ///
     /// # Errors
     ///
     /// The bytes are not the result that was decided, or are over a limit. Nothing more comes after.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<u8>, MaskingError> {
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Bytes>, MaskingError> {
         let pushed = self.read(bytes);
         if pushed.is_err() {
             self.state = State::Broken;
@@ -81,7 +83,7 @@ impl ArrowMasker {
     /// # Errors
     ///
     /// The result is cut within a message.
-    pub fn finish(&mut self) -> Result<Vec<u8>, MaskingError> {
+    pub fn finish(&mut self) -> Result<Vec<Bytes>, MaskingError> {
         let state = mem::replace(&mut self.state, State::Broken);
         if !self.frames.is_between() {
             return Err(MaskingError::Unreadable("it is cut"));
@@ -98,7 +100,7 @@ impl ArrowMasker {
         self.rows
     }
 
-    fn read(&mut self, bytes: &[u8]) -> Result<Vec<u8>, MaskingError> {
+    fn read(&mut self, bytes: &[u8]) -> Result<Vec<Bytes>, MaskingError> {
         let mut out = Vec::new();
         let mut rest = bytes;
         if matches!(self.state, State::Broken) || (matches!(self.state, State::End) && !rest.is_empty()) {
@@ -121,14 +123,13 @@ impl ArrowMasker {
         Ok(out)
     }
 
-    fn message(&mut self, head: &[u8], body: &Buffer, out: &mut Vec<u8>) -> Result<(), MaskingError> {
+    fn message(&mut self, head: &[u8], body: &Buffer, out: &mut Vec<Bytes>) -> Result<(), MaskingError> {
         let message = root_as_message(head).map_err(|_| MaskingError::Unreadable("a message has no head"))?;
         match (&mut self.state, message.header_type()) {
             (State::Start, MessageHeader::Schema) => {
                 let schema = message.header_as_schema().and_then(|schema| try_fb_to_schema(schema).ok());
                 let schema = schema.ok_or(MaskingError::Unreadable("its schema cannot be read"))?;
-                let mut open = Open::new(&self.plan, schema, message.version())?;
-                out.append(open.writer.get_mut());
+                let open = Open::new(&self.plan, schema, message.version())?;
                 self.state = State::Open(Box::new(open));
                 Ok(())
             }
@@ -139,14 +140,8 @@ impl ArrowMasker {
                     read_record_batch(body, batch, Arc::clone(&open.received), &HashMap::new(), None, &open.version)
                         .map_err(|_| MaskingError::Unreadable("a batch is damaged"))?;
                 self.rows += batch.num_rows() as u64;
-                open.writer.write(&open.mask(&self.plan, &batch)?).map_err(write_error)?;
-                // Taken whole: the masker keeps no batch longer than it must.
-                let written = mem::take(open.writer.get_mut());
-                if out.is_empty() {
-                    *out = written;
-                } else {
-                    out.extend(written);
-                }
+                let masked = open.mask(&self.plan, &batch)?;
+                out.extend(pieces(open.writer.encode(&masked).map_err(write_error)?));
                 Ok(())
             }
             (_, MessageHeader::DictionaryBatch) => Err(MaskingError::Unsupported("a dictionary")),
@@ -177,7 +172,7 @@ impl Open {
         let sent: SchemaRef = Arc::new(Schema::new_with_metadata(fields, received.metadata().clone()));
         let options = IpcWriteOptions::try_new(8, false, version)
             .map_err(|_| MaskingError::Unsupported("a version of the format before 0.15"))?;
-        let writer = StreamWriter::try_new_with_options(Vec::new(), &sent, options).map_err(write_error)?;
+        let writer = StreamEncoder::try_new_with_options(&sent, options).map_err(write_error)?;
         Ok(Self { received: Arc::new(received), version, sent, writer })
     }
 
@@ -185,8 +180,7 @@ impl Open {
         let mut arrays = Vec::with_capacity(batch.num_columns());
         for (at, array) in batch.columns().iter().enumerate() {
             arrays.push(match plan.columns.get(at).and_then(|column| column.mask.as_ref()) {
-                None if plan.rebuild => rebuild::rebuilt(array, None)?,
-                None => Arc::clone(array),
+                None => rebuild::rebuilt(array, None)?,
                 Some(mask) => columns::mask_array(mask, array, &plan.limits)?,
             });
         }
@@ -195,10 +189,31 @@ impl Open {
             .map_err(|_| MaskingError::Foreign("a masked column does not fit its type"))
     }
 
-    fn end(mut self: Box<Self>) -> Result<Vec<u8>, MaskingError> {
-        self.writer.finish().map_err(write_error)?;
-        self.writer.into_inner().map_err(write_error)
+    fn end(self: Box<Self>) -> Result<Vec<Bytes>, MaskingError> {
+        Ok(pieces(self.writer.finish().map_err(write_error)?))
     }
+}
+
+/// Shortest piece that goes on by itself: below, copying is cheaper than another piece.
+const PIECE_BYTES_MIN: usize = 16 << 10;
+
+/// What the writer wrote, short buffers together.
+fn pieces(written: Vec<Buffer>) -> Vec<Bytes> {
+    let (mut pieces, mut together) = (Vec::new(), Vec::new());
+    for buffer in written {
+        if buffer.len() < PIECE_BYTES_MIN {
+            together.extend_from_slice(&buffer);
+            continue;
+        }
+        if !together.is_empty() {
+            pieces.push(mem::take(&mut together).into());
+        }
+        pieces.push(Bytes::from_owner(buffer));
+    }
+    if !together.is_empty() {
+        pieces.push(together.into());
+    }
+    pieces
 }
 
 fn write_error(_: ArrowError) -> MaskingError {

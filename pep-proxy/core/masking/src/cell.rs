@@ -16,24 +16,24 @@ pub(crate) enum CellMask {
 
 #[derive(Debug)]
 pub(crate) enum TextMask {
-    Token(Tokenizer),
+    Token(Box<Tokenizer>),
     Fpe(Box<Encryptor>),
     Scan(Arc<Scanner>),
 }
 
 #[derive(Debug)]
 pub(crate) enum NumberMask {
-    Token(Tokenizer),
+    Token(Box<Tokenizer>),
     Fpe(Box<Encryptor>),
 }
 
 impl CellMask {
     pub(crate) fn token_text(key: &Key, domain: &str, chars_max: Option<u32>) -> Self {
-        Self::Text { how: TextMask::Token(Tokenizer::new(key, domain)), chars_max }
+        Self::Text { how: TextMask::Token(Box::new(Tokenizer::new(key, domain))), chars_max }
     }
 
     pub(crate) fn token_number(key: &Key, domain: &str, precision: u8, scale: u8) -> Self {
-        Self::Number { how: NumberMask::Token(Tokenizer::new(key, domain)), precision, scale }
+        Self::Number { how: NumberMask::Token(Box::new(Tokenizer::new(key, domain))), precision, scale }
     }
 
     pub(crate) fn fpe_text(
@@ -63,8 +63,10 @@ impl CellMask {
             Self::Text { how, chars_max } => how.apply(cell, *chars_max, out),
             Self::Document(scanner) => scanner.redact_document(cell, out),
             Self::Number { how, precision, scale } => {
-                let number = parse_decimal(cell, *scale).ok_or(MaskingError::Foreign("a number's text is not one"))?;
-                print_decimal(how.apply(number, *precision)?, *scale, out);
+                let mut number =
+                    parse_decimal(cell, *scale).ok_or(MaskingError::Foreign("a number's text is not one"))?;
+                how.apply(vec![&mut number], *precision)?;
+                print_decimal(number, *scale, out);
             }
         }
         Ok(())
@@ -88,7 +90,9 @@ fn encryptor(key: &Key, domain: &str, alphabet: Alphabet) -> Result<Encryptor, &
 impl TextMask {
     fn apply(&self, cell: &str, chars_max: Option<u32>, out: &mut String) {
         match self {
-            Self::Token(tokenizer) => tokenizer.text(cell, chars_max, out),
+            Self::Token(tokenizer) => {
+                tokenizer.texts([cell], chars_max, |token| out.extend(token.iter().copied().map(char::from)));
+            }
             Self::Fpe(encryptor) => {
                 if encryptor.encrypt_text(cell, out).is_err() {
                     push_cut(UNENCRYPTED, chars_max, out);
@@ -116,18 +120,23 @@ fn push_cut(text: &str, chars_max: Option<u32>, out: &mut String) {
 }
 
 impl NumberMask {
-    /// Of an unscaled number of at most `precision` digits, another.
-    pub(crate) fn apply(&self, number: i128, precision: u8) -> Result<i128, MaskingError> {
+    /// Of unscaled numbers of at most `precision` digits, others.
+    pub(crate) fn apply(&self, numbers: Vec<&mut i128>, precision: u8) -> Result<(), MaskingError> {
         let modulus = 10_u128.checked_pow(u32::from(precision)).unwrap_or(u128::MAX);
-        if number.unsigned_abs() >= modulus {
+        if numbers.iter().any(|number| number.unsigned_abs() >= modulus) {
             return Err(MaskingError::Foreign("a number has more digits than its column"));
         }
         match self {
-            Self::Token(tokenizer) => Ok(tokenizer.number(number, modulus)),
-            Self::Fpe(encryptor) => encryptor
-                .encrypt_number(number, precision)
-                .map_err(|_| MaskingError::Foreign("a number cannot be encrypted")),
+            Self::Token(tokenizer) => tokenizer.numbers(numbers, modulus),
+            Self::Fpe(encryptor) => {
+                for number in numbers {
+                    *number = encryptor
+                        .encrypt_number(*number, precision)
+                        .map_err(|_| MaskingError::Foreign("a number cannot be encrypted"))?;
+                }
+            }
         }
+        Ok(())
     }
 }
 

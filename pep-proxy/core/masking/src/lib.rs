@@ -39,7 +39,8 @@
 //!   nothing more, and what it gave before must not be taken for the whole.
 //! - **Nothing is left behind.** A masked Arrow column is built anew: no byte of the old values is in its buffers, its slots
 //!   under a NULL, or the space between. (Of nested columns, texts, bytes and larger numbers are built anew; dates, floats and truth
-//!   values inside them are no one's to find, and stay.) Columns without a mask keep their type, metadata and values.
+//!   values inside them are no one's to find, and stay.) Columns without a mask keep their type, metadata and values, and nothing
+//!   under a NULL or around the values is passed on with them.
 //! - **Types stay.** Text is never longer than the column's declared length. Masked numbers are always `int64` (up to 18
 //!   digits) or `decimal128(38, scale)`, in every chunk the same; the precision and scale announced stay true.
 //! - **NULL stays NULL**, and is seen to be.
@@ -63,6 +64,7 @@
 
 pub mod arrow;
 mod cell;
+mod cmac;
 pub mod error;
 pub mod fpe;
 pub mod json;

@@ -22,8 +22,6 @@ const DOMAIN_BYTES_MAX: usize = 1024;
 pub struct Plan {
     pub(crate) columns: Vec<PlannedColumn>,
     pub(crate) limits: Limits,
-    /// Arrow columns that pass are built anew, too.
-    pub(crate) rebuild: bool,
 }
 
 #[derive(Debug)]
@@ -122,7 +120,7 @@ impl ColumnType {
 /// A mask applied to results.
 #[derive(Debug, Clone)]
 pub enum Mask {
-    /// A keyed token: HMAC-SHA-256 of the value, as up to 26 characters of text or as a number of the same precision. Cannot be
+    /// A keyed token: CMAC with AES-256 of the value, as up to 26 characters of text or as a number of the same precision. Cannot be
     /// reversed. Text of at least 13 characters; numbers of at least 12 digits.
     Tokenize {
         /// The key.
@@ -161,20 +159,12 @@ impl Plan {
             let mask = mask.map_err(|(mask, why)| PlanError::Mask { ordinal: index + 1, mask, why })?;
             Ok(PlannedColumn { name, column_type, mask })
         });
-        Ok(Self { columns: columns.collect::<Result<_, _>>()?, limits, rebuild: false })
+        Ok(Self { columns: columns.collect::<Result<_, _>>()?, limits })
     }
 
-    /// The plan of a result without masks, whatever its columns are, of which only what is shown may pass: see
-    /// [`Plan::rebuilding`].
+    /// The plan of a result without masks, whatever its columns are.
     pub fn unmasked(limits: Limits) -> Self {
-        Self { columns: Vec::new(), limits, rebuild: true }
-    }
-
-    /// Builds anew what passes in Arrow as well: nothing of what stands under a NULL or between values is left. Costs about as
-    /// much as copying the values.
-    #[must_use]
-    pub fn rebuilding(self) -> Self {
-        Self { rebuild: true, ..self }
+        Self { columns: Vec::new(), limits }
     }
 
     /// Whether nothing is masked, so that the result may pass as it is.

@@ -55,7 +55,7 @@ pub struct MaskedColumn {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlanSpec {
-    /// Columns of the result, masked or not.
+    /// Columns of the result, masked or not; none for a result without masks, whatever its columns are.
     pub columns: usize,
     /// The masked ones, each once.
     pub masked: Vec<MaskedColumn>,
@@ -142,7 +142,7 @@ impl PlanSpec {
             let column = columns.get_mut(*at).filter(|column| column.mask.is_none()).ok_or(wrong)?;
             *column = Column::masked(name.clone(), *column_type, mask.ready(source)?);
         }
-        Ok(Plan::new(columns, limits)?)
+        Ok(if columns.is_empty() { Plan::unmasked(limits) } else { Plan::new(columns, limits)? })
     }
 }
 

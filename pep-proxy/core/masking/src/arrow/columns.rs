@@ -9,10 +9,16 @@ use arrow_array::{
     cast::AsArray,
     types::{ArrowPrimitiveType, Decimal128Type, Int8Type, Int16Type, Int32Type, Int64Type},
 };
-use arrow_buffer::NullBuffer;
+use arrow_buffer::OffsetBuffer;
 use arrow_schema::{DataType, Field, FieldRef};
 
-use crate::{ColumnType, Limits, MaskingError, cell::CellMask, plan::PlannedColumn};
+use super::rebuild::anew;
+use crate::{
+    ColumnType, Limits, MaskingError,
+    cell::{CellMask, TextMask},
+    plan::PlannedColumn,
+    token::{self, Tokenizer},
+};
 
 /// Digits that `int64` holds, whichever they are.
 const INT64_DIGITS: u8 = 18;
@@ -74,8 +80,8 @@ fn number_type(precision: u8, scale: u8) -> Result<(DataType, &'static str), Mas
 pub(super) fn mask_array(mask: &CellMask, array: &ArrayRef, limits: &Limits) -> Result<ArrayRef, MaskingError> {
     match (mask, array.data_type()) {
         (CellMask::Number { how, precision, scale }, came) => {
-            let apply = |number: Option<i128>| number.map(|number| how.apply(number, *precision)).transpose();
-            let masked = numbers(array, came, apply)?;
+            let mut masked = numbers(array, came)?;
+            how.apply(masked.iter_mut().flatten().collect(), *precision)?;
             if *precision <= INT64_DIGITS {
                 let narrow = |number: i128| {
                     i64::try_from(number).map_err(|_| MaskingError::Foreign("a number has more digits than its column"))
@@ -86,6 +92,11 @@ pub(super) fn mask_array(mask: &CellMask, array: &ArrayRef, limits: &Limits) -> 
             let (sent, _) = number_type(*precision, *scale)?;
             Ok(Arc::new(Decimal128Array::from_iter(masked).with_data_type(sent)))
         }
+        (CellMask::Text { how: TextMask::Token(tokenizer), chars_max }, DataType::Utf8)
+            if array.as_string::<i32>().value_data().len() <= limits.cell_bytes_max =>
+        {
+            tokens(tokenizer, *chars_max, array.as_string(), limits)
+        }
         (CellMask::Text { .. }, DataType::Utf8) => texts(array, limits, |cell, out| mask.text(cell, out), mask),
         (CellMask::Document(_), DataType::Utf8) => texts(array, limits, |cell, out| mask.text(cell, out), mask),
         (CellMask::Document(scanner), _) => nested(array, limits, mask, &mut |cell, out| scanner.redact(cell, out)),
@@ -93,26 +104,38 @@ pub(super) fn mask_array(mask: &CellMask, array: &ArrayRef, limits: &Limits) -> 
     }
 }
 
-/// The column's unscaled numbers, each through `apply`.
-fn numbers(
-    array: &ArrayRef,
-    came: &DataType,
-    apply: impl Fn(Option<i128>) -> Result<Option<i128>, MaskingError>,
-) -> Result<Vec<Option<i128>>, MaskingError> {
-    fn of<T: ArrowPrimitiveType<Native: Into<i128>>>(
-        array: &ArrayRef,
-        apply: impl Fn(Option<i128>) -> Result<Option<i128>, MaskingError>,
-    ) -> Result<Vec<Option<i128>>, MaskingError> {
-        array.as_primitive::<T>().iter().map(|number| apply(number.map(Into::into))).collect()
+/// The column's unscaled numbers.
+fn numbers(array: &ArrayRef, came: &DataType) -> Result<Vec<Option<i128>>, MaskingError> {
+    fn of<T: ArrowPrimitiveType<Native: Into<i128>>>(array: &ArrayRef) -> Vec<Option<i128>> {
+        array.as_primitive::<T>().iter().map(|number| number.map(Into::into)).collect()
     }
-    match came {
-        DataType::Int8 => of::<Int8Type>(array, apply),
-        DataType::Int16 => of::<Int16Type>(array, apply),
-        DataType::Int32 => of::<Int32Type>(array, apply),
-        DataType::Int64 => of::<Int64Type>(array, apply),
-        DataType::Decimal128(..) => of::<Decimal128Type>(array, apply),
-        _ => Err(OTHER_TYPE),
+    Ok(match came {
+        DataType::Int8 => of::<Int8Type>(array),
+        DataType::Int16 => of::<Int16Type>(array),
+        DataType::Int32 => of::<Int32Type>(array),
+        DataType::Int64 => of::<Int64Type>(array),
+        DataType::Decimal128(..) => of::<Decimal128Type>(array),
+        _ => return Err(OTHER_TYPE),
+    })
+}
+
+/// Texts as tokens, which are all of one length.
+fn tokens(
+    tokenizer: &Tokenizer,
+    chars_max: Option<u32>,
+    cells: &StringArray,
+    limits: &Limits,
+) -> Result<ArrayRef, MaskingError> {
+    let chars = token::chars(chars_max);
+    let bytes = (cells.len() - cells.null_count()) * chars;
+    if bytes > limits.body_bytes_max {
+        return Err(MaskingError::TooLarge { what: "a masked column", limit: limits.body_bytes_max });
     }
+    let mut masked = Vec::with_capacity(bytes);
+    tokenizer.texts(cells.iter().flatten(), chars_max, |token| masked.extend_from_slice(token));
+    let lengths = (0..cells.len()).map(|at| if cells.is_valid(at) { chars } else { 0 });
+    let masked = StringArray::try_new(OffsetBuffer::from_lengths(lengths), masked.into(), cells.nulls().map(anew));
+    Ok(Arc::new(masked.map_err(|_| MaskingError::Unsupported("a column cannot be written"))?))
 }
 
 /// Texts anew: offsets and bytes of the masked cells only, nothing under a NULL.
@@ -156,7 +179,7 @@ fn nested(
     redact: &mut dyn FnMut(&str, &mut String),
 ) -> Result<ArrayRef, MaskingError> {
     const DAMAGED: MaskingError = MaskingError::Unreadable("a nested column is damaged");
-    let nulls: Option<NullBuffer> = array.nulls().map(|nulls| nulls.iter().collect());
+    let nulls = array.nulls().map(anew);
     match array.data_type() {
         DataType::Utf8 => {
             // Every slot is looked at: the bytes under a NULL of a level above are still sent.
@@ -203,7 +226,7 @@ fn nested_numbers(
     came: &DataType,
     redact: &mut dyn FnMut(&str, &mut String),
 ) -> Result<ArrayRef, MaskingError> {
-    let mut scanned = numbers(array, came, Ok)?;
+    let mut scanned = numbers(array, came)?;
     let mut redacted = String::new();
     for number in scanned.iter_mut().flatten() {
         let text = number.to_string();
