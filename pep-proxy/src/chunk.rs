@@ -22,6 +22,7 @@ pub(crate) use self::{
     storage::Storage,
 };
 use crate::{
+    lanes::Taken,
     listen::{Answer, Content},
     masking::{Part, ResultPlan},
     metrics::{CHUNK_DURATION, REPLIES_WITHHELD, REQUESTS},
@@ -143,9 +144,10 @@ pub(crate) async fn fetch(
         treatments.insert(0, Box::new(Part::new(plan, chunk.format, &chunk.decision_id)));
     }
     let session = standing(proxy, &chunk.session_id).await?;
-    let place = tokio::time::timeout(PLACE_TIMEOUT, proxy.storage.place()).await.map_err(|_elapsed| Missed::Busy)?;
+    let place = tokio::time::timeout(PLACE_TIMEOUT, proxy.storage.place()).await.ok().flatten();
+    let Taken { client, place } = place.ok_or(Missed::Busy)?;
     let headers: Vec<(&str, &Secret)> = chunk.headers.iter().map(|one| (one.name.as_str(), &one.value)).collect();
-    let Stored { packed, first, rest, bytes } = proxy.storage.get(chunk.url.expose(), &headers).await?;
+    let Stored { packed, first, rest, bytes } = proxy.storage.get(client, chunk.url.expose(), &headers).await?;
     metrics::histogram!(CHUNK_DURATION).record(started.elapsed());
     // Node takes packed bytes only when the header says so, and nobody gets them who did not ask.
     let stays_packed = packed && takes_gzip && treatments.is_empty();
@@ -165,7 +167,7 @@ pub(crate) async fn fetch(
         // Rows without brackets are no JSON, and Node takes the word for it.
         content_type: HeaderValue::from_static("application/octet-stream"),
         headers: answered,
-        content: Content::Flow(Flow::start(first, rest, treatments, session, place)),
+        content: Content::Flow(Flow::start(first, rest, treatments, session, Some(place))),
     })
 }
 

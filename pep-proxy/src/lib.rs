@@ -30,7 +30,7 @@
 //!
 //! In the order a statement flows: [`config`], `listen` (sockets and bytes), `front` (which connection), `proxy` (which part
 //! answers which call), `session` (login, renewal, where a session stands), `sign_in` (with a browser), `statement` (one run from request to record), `ask` (the PDP, the
-//! decision cache, the watch), `refuse`, `hold` (waiting for a person), `forward` (Snowflake), `answer` (results by id,
+//! decision cache, the watch), `refuse`, `hold` (waiting for a person), `forward` (Snowflake), `lanes` (clients of HTTP, and places on them), `answer` (results by id,
 //! monitoring, aborts), `chunk` (parts of results in storage), `api` (the SQL API), `record` (outcomes and the journal),
 //! `catalog` (the PDP's questions about the warehouse), `rotate` (credentials that change while it runs), [`metrics`].
 //!
@@ -49,6 +49,7 @@ pub mod config;
 mod forward;
 mod front;
 mod hold;
+mod lanes;
 mod listen;
 mod masking;
 pub mod metrics;

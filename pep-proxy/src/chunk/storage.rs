@@ -6,17 +6,14 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
 use icegate_pep_protocol::{Secret, body};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
 
 use super::Missed;
-use crate::config::{self, Delivering};
+use crate::{
+    config::{self, Delivering},
+    lanes::{Client, Lanes, Taken, Terms},
+};
 
 /// Longest wait for a connection to the storage.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,11 +21,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Fetches parts of results.
-#[derive(Clone)]
 pub(crate) struct Storage {
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
-    config: Arc<config::Results>,
-    places: Arc<Semaphore>,
+    lanes: Lanes<Empty<Bytes>>,
+    config: config::Results,
 }
 
 impl fmt::Debug for Storage {
@@ -50,21 +45,12 @@ pub(super) struct Stored {
 
 impl Storage {
     pub(crate) fn new(config: &config::Results, tls: &Arc<rustls::ClientConfig>) -> Self {
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        // `http` gets past `allowed` only on loopback and with `danger_plaintext`.
-        let https = HttpsConnectorBuilder::new()
-            .with_tls_config(rustls::ClientConfig::clone(tls))
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(http);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(20))
-            .build(https);
-        Self { client, places: Arc::new(Semaphore::new(config.fetches_max)), config: Arc::new(config.clone()) }
+        let terms = Terms {
+            connect_timeout: CONNECT_TIMEOUT,
+            idle_timeout: Duration::from_secs(20),
+            places_max: config.fetches_max,
+        };
+        Self { lanes: Lanes::new(tls, terms), config: config.clone() }
     }
 
     /// How long an address is good.
@@ -83,8 +69,8 @@ impl Storage {
     }
 
     /// A place among the parts on their way.
-    pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).acquire_owned().await.ok()
+    pub(super) async fn place(&self) -> Option<Taken<'_, Empty<Bytes>>> {
+        self.lanes.take().await
     }
 
     /// The URL of a part, when it is on a host that results are fetched from.
@@ -102,7 +88,12 @@ impl Storage {
         (plain && self.config.storage_hosts.iter().any(|pattern| pattern.matches(host, port))).then_some(uri)
     }
 
-    pub(super) async fn get(&self, url: &str, headers: &[(&str, &Secret)]) -> Result<Stored, Missed> {
+    pub(super) async fn get(
+        &self,
+        client: &Client<Empty<Bytes>>,
+        url: &str,
+        headers: &[(&str, &Secret)],
+    ) -> Result<Stored, Missed> {
         // Sealed by us, and looked at again: the list may have become shorter.
         let uri = self.allowed(url).ok_or(Missed::Unknown)?;
         let mut request = Request::new(Empty::new());
@@ -116,12 +107,12 @@ impl Storage {
             value.set_sensitive(true);
             sent.insert(name, value);
         }
-        tokio::time::timeout(HEAD_TIMEOUT, self.begin(request)).await.unwrap_or(Err(Missed::Busy))
+        tokio::time::timeout(HEAD_TIMEOUT, Self::begin(client, request)).await.unwrap_or(Err(Missed::Busy))
     }
 
-    async fn begin(&self, request: Request<Empty<Bytes>>) -> Result<Stored, Missed> {
+    async fn begin(client: &Client<Empty<Bytes>>, request: Request<Empty<Bytes>>) -> Result<Stored, Missed> {
         // Not followed anywhere: this client knows no redirects.
-        let response = self.client.request(request).await.map_err(|error| {
+        let response = client.request(request).await.map_err(|error| {
             debug!(connect = error.is_connect(), "storage not reached");
             Missed::Busy
         })?;

@@ -9,15 +9,11 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
 use icegate_pep_protocol::{Secret, body};
 
 use crate::{
     config,
+    lanes::{Lanes, Taken, Terms},
     metrics::{UPSTREAM_DURATION, UPSTREAM_ERRORS, UPSTREAM_RETRIES},
 };
 
@@ -31,10 +27,12 @@ const PUT_OFF: [StatusCode; 4] = [
     StatusCode::GATEWAY_TIMEOUT,
 ];
 
+/// Calls at one time.
+const CALLS_MAX: usize = 1024;
+
 /// Calls the warehouse.
-#[derive(Clone)]
 pub(crate) struct Upstream {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    lanes: Lanes<Full<Bytes>>,
     base: Uri,
     reply_timeout: Duration,
     reply_bytes_max: usize,
@@ -55,7 +53,7 @@ pub(crate) struct RawReply {
 /// Why there is no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UpstreamError {
-    /// No connection: nothing was sent.
+    /// No connection, or the call was refused unread: nothing was done.
     #[error("the warehouse cannot be connected to")]
     NotSent,
     /// It was sent, and no whole reply came.
@@ -81,25 +79,21 @@ impl UpstreamError {
 
 impl Upstream {
     pub(crate) fn new(config: &config::Upstream, tls: &Arc<rustls::ClientConfig>, reply_bytes_max: usize) -> Self {
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(config.connect_timeout));
-        // `http` URLs get past the configuration only on loopback and with `danger_plaintext`.
-        let https = HttpsConnectorBuilder::new()
-            .with_tls_config(rustls::ClientConfig::clone(tls))
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(http);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_mins(1))
-            .build(https);
-        Self { client, base: config.url.clone(), reply_timeout: config.reply_timeout, reply_bytes_max }
+        let terms = Terms {
+            connect_timeout: config.connect_timeout,
+            idle_timeout: Duration::from_mins(1),
+            places_max: CALLS_MAX,
+        };
+        Self {
+            lanes: Lanes::new(tls, terms),
+            base: config.url.clone(),
+            reply_timeout: config.reply_timeout,
+            reply_bytes_max,
+        }
     }
 
     /// Sends one call and reads its whole reply. What cannot have been carried out, or only asks, is sent again for a while,
-    /// as drivers do: a call that found no connection, and a `GET` that was cut or put off.
+    /// as drivers do: a call that found no connection or was refused unread, and a `GET` that was cut or put off.
     pub(crate) async fn call(
         &self,
         method: Method,
@@ -152,9 +146,10 @@ impl Upstream {
         body: Option<Bytes>,
     ) -> Result<RawReply, UpstreamError> {
         let request = self.request(method, path_and_query, token, body.as_ref()).ok_or(UpstreamError::NotSent)?;
-        let response = self.client.request(request).await.map_err(|error| {
+        let Taken { client, place: _place } = self.lanes.take().await.ok_or(UpstreamError::NotSent)?;
+        let response = client.request(request).await.map_err(|error| {
             // Reusing a connection the warehouse had just closed cannot be told from a cut in the middle.
-            if error.is_connect() { UpstreamError::NotSent } else { UpstreamError::Cut }
+            if error.is_connect() || is_refused(&error) { UpstreamError::NotSent } else { UpstreamError::Cut }
         })?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, self.reply_bytes_max).collect().await.map_err(|error| {
@@ -210,6 +205,19 @@ impl Upstream {
             | body::BodyError::NotAnObject => UpstreamError::Unreadable,
         })
     }
+}
+
+/// Whether the warehouse says that it has not looked at this one call (RFC 9113, 8.7). The end of a whole connection
+/// (`GOAWAY`) comes to calls that ran, too: nothing is concluded from it.
+fn is_refused(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        }
+        cause = error.source();
+    }
+    false
 }
 
 fn word(error: UpstreamError) -> &'static str {

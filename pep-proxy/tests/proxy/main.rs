@@ -17,6 +17,7 @@ mod connections;
 mod faults;
 mod http2;
 mod masking;
+mod outward;
 mod pdp;
 mod sign_in;
 mod stage;

@@ -22,6 +22,7 @@ pub struct Stage {
     pub pdp_addr: SocketAddr,
     pub pdp_server: Killable,
     pub upstream: FakeUpstream,
+    pub upstream_addr: SocketAddr,
     pub pep: Running,
     pub driver: Driver,
     config: String,
@@ -34,17 +35,22 @@ impl Stage {
     }
 
     pub async fn with(grace: &str, more: &str) -> Self {
-        Self::whole(grace, "", more, &[]).await
+        Self::whole(None, grace, "", more, &[]).await
     }
 
     /// With more files beside the configuration, which calls that place `@dir`.
     pub async fn with_files(grace: &str, more: &str, files: &[(&str, &str)]) -> Self {
-        Self::whole(grace, "", more, files).await
+        Self::whole(None, grace, "", more, files).await
     }
 
     /// With more lines in the table of the warehouse.
     pub async fn with_upstream(upstream: &str) -> Self {
-        Self::whole("0s", upstream, "", &[]).await
+        Self::whole(None, "0s", upstream, "", &[]).await
+    }
+
+    /// With a warehouse that is spoken to over TLS and offers `protocols`. It is the storage of results, too.
+    pub async fn with_tls_upstream(protocols: &[&str], more: &str) -> Self {
+        Self::whole(Some(protocols), "0s", "", more, &[]).await
     }
 
     /// Where the files of the configuration are.
@@ -52,12 +58,33 @@ impl Stage {
         self.dir.path()
     }
 
-    async fn whole(grace: &str, more_upstream: &str, more: &str, files: &[(&str, &str)]) -> Self {
+    async fn whole(
+        protocols: Option<&[&str]>,
+        grace: &str,
+        more_upstream: &str,
+        more: &str,
+        files: &[(&str, &str)],
+    ) -> Self {
         let pdp = FakePdp::new();
         let (pdp_addr, pdp_server) = pdp.serve("127.0.0.1:0".parse().unwrap()).await;
-        let (upstream, upstream_addr) = FakeUpstream::serve().await;
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path().display();
+        let (upstream, upstream_addr, url, results) = match protocols {
+            None => {
+                let (upstream, addr) = FakeUpstream::serve().await;
+                (upstream, addr, format!("url = \"http://{addr}\"\ndanger_plaintext = true"), String::new())
+            }
+            Some(protocols) => {
+                let _ = rustls::crypto::ring::default_provider().install_default();
+                let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+                std::fs::write(dir.path().join("upstream.pem"), own.cert.pem()).unwrap();
+                let (upstream, addr) = FakeUpstream::serve_tls(&own, protocols).await;
+                let ca = format!("ca = \"{at}/upstream.pem\"");
+                let url = format!("url = \"https://localhost:{}\"\n{ca}", addr.port());
+                let results = format!("[results]\nstorage_hosts = [\"localhost:{}\"]\n{ca}", addr.port());
+                (upstream, addr, url, results)
+            }
+        };
         std::fs::write(dir.path().join("pw"), "s3cret\n").unwrap();
         for (name, text) in files {
             std::fs::write(dir.path().join(name), text).unwrap();
@@ -70,8 +97,7 @@ addr = "127.0.0.1:0"
 danger_plaintext = true
 drain = "2s"
 [upstream]
-url = "http://{upstream_addr}"
-danger_plaintext = true
+{url}
 account = "acct"
 user = "svc"
 auth = "password"
@@ -92,6 +118,7 @@ keys_file = "{at}/keys"
 create = true
 [metrics]
 addr = "127.0.0.1:0"
+{results}
 {more}
 "#
         )
@@ -99,7 +126,7 @@ addr = "127.0.0.1:0"
         let pep = icegate_pep::start(Config::parse(&config, "pep.toml").unwrap()).await.unwrap();
         let driver = Driver::new(pep.addr());
         eventually("watch heard", || async { driver.ready(pep.metrics_addr().unwrap()).await }).await;
-        Self { pdp, pdp_addr, pdp_server, upstream, pep, driver, config, dir }
+        Self { pdp, pdp_addr, pdp_server, upstream, upstream_addr, pep, driver, config, dir }
     }
 
     /// Another process with the same token keys; the first one's journal may still be locked, so with a journal of its own.

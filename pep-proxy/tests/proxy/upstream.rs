@@ -10,13 +10,19 @@ use axum::{
     Router,
     body::Bytes,
     extract::State,
-    http::{HeaderMap, Method, StatusCode, Uri},
+    http::{HeaderMap, Method, Request, Response, StatusCode, Uri},
 };
+use http_body_util::{BodyExt as _, Full};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::TokioIo;
+use rcgen::{CertifiedKey, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::{Notify, Semaphore},
 };
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 pub const TOKEN: &str = "UPSTREAM-SESSION-TOKEN-c0ffee";
 pub const MASTER: &str = "UPSTREAM-MASTER-TOKEN-c0ffee";
@@ -39,6 +45,12 @@ pub struct FakeUpstream {
     pub replies: Arc<Mutex<HashMap<String, Value>>>,
     /// So many calls about statements are put off, with 503 and no JSON.
     pub busy: Arc<Mutex<u32>>,
+    /// What each connection over TLS speaks.
+    pub spoken: Arc<Mutex<Vec<String>>>,
+    /// So many statements over HTTP/2 are refused unread.
+    pub refuse: Arc<Mutex<u32>>,
+    /// Ends a connection of HTTP/2 at once (`GOAWAY`).
+    pub go_away: Arc<Notify>,
 }
 
 #[derive(Clone, Debug)]
@@ -49,8 +61,8 @@ pub struct Call {
 }
 
 impl FakeUpstream {
-    pub async fn serve() -> (Self, SocketAddr) {
-        let upstream = Self {
+    fn new() -> Self {
+        Self {
             calls: Arc::default(),
             gate: Arc::new(Semaphore::new(0)),
             stop: Arc::default(),
@@ -58,7 +70,14 @@ impl FakeUpstream {
             expired: Arc::default(),
             replies: Arc::default(),
             busy: Arc::default(),
-        };
+            spoken: Arc::default(),
+            refuse: Arc::default(),
+            go_away: Arc::default(),
+        }
+    }
+
+    pub async fn serve() -> (Self, SocketAddr) {
+        let upstream = Self::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let app = Router::new().fallback(answer).with_state(upstream.clone());
@@ -68,6 +87,82 @@ impl FakeUpstream {
             axum::serve(listener, app).with_graceful_shutdown(stopped).await.unwrap();
         });
         (upstream, addr)
+    }
+
+    /// Over TLS with this certificate, which is `localhost`'s, offering `protocols`.
+    pub async fn serve_tls(certificate: &CertifiedKey<KeyPair>, protocols: &[&str]) -> (Self, SocketAddr) {
+        let upstream = Self::new();
+        let key = PrivateKeyDer::try_from(certificate.signing_key.serialize_der()).unwrap();
+        let mut tls = rustls::ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.cert.der().clone()], key)
+            .unwrap();
+        tls.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        let acceptor = TlsAcceptor::from(Arc::new(tls));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let it = upstream.clone();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (acceptor, it) = (acceptor.clone(), it.clone());
+                tokio::spawn(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let spoken = stream.get_ref().1.alpn_protocol().unwrap_or(b"http/1.1").to_vec();
+                    it.spoken.lock().unwrap().push(String::from_utf8(spoken.clone()).unwrap());
+                    if spoken == b"h2" { it.speak_h2(stream).await } else { it.speak_http1(stream).await }
+                });
+            }
+        });
+        (upstream, addr)
+    }
+
+    async fn speak_http1(self, stream: TlsStream<TcpStream>) {
+        let service = service_fn(|request: Request<Incoming>| {
+            let it = self.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect().await?.to_bytes();
+                let (status, text) = answer(State(it), head.method, head.uri, head.headers, body).await;
+                Ok::<_, hyper::Error>(Response::builder().status(status).body(Full::new(Bytes::from(text))).unwrap())
+            }
+        });
+        let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    }
+
+    async fn speak_h2(self, stream: TlsStream<TcpStream>) {
+        let mut connection = h2::server::Builder::new().max_concurrent_streams(100).handshake(stream).await.unwrap();
+        loop {
+            tokio::select! {
+                () = self.go_away.notified() => connection.abrupt_shutdown(h2::Reason::INTERNAL_ERROR),
+                accepted = connection.accept() => {
+                    let Some(Ok((request, respond))) = accepted else { return };
+                    tokio::spawn(self.clone().answer_h2(request, respond));
+                }
+            }
+        }
+    }
+
+    async fn answer_h2(self, request: Request<h2::RecvStream>, mut respond: h2::server::SendResponse<Bytes>) {
+        let (head, mut stream) = request.into_parts();
+        if head.uri.path().ends_with("/query-request") {
+            let mut refuse = self.refuse.lock().unwrap();
+            if *refuse > 0 {
+                *refuse -= 1;
+                return respond.send_reset(h2::Reason::REFUSED_STREAM);
+            }
+        }
+        let mut body = Vec::new();
+        while let Some(Ok(data)) = stream.data().await {
+            body.extend_from_slice(&data);
+            let _ = stream.flow_control().release_capacity(data.len());
+        }
+        let path = head.uri.path_and_query().unwrap().as_str().parse().unwrap();
+        let (status, text) = answer(State(self), head.method, path, head.headers, body.into()).await;
+        // The other side may have gone.
+        if let Ok(mut send) = respond.send_response(Response::builder().status(status).body(()).unwrap(), false) {
+            let _ = send.send_data(text.into(), true);
+        }
     }
 
     pub fn calls_to(&self, path: &str) -> Vec<Call> {

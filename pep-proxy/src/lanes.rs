@@ -1,0 +1,124 @@
+//! The ways out, to Snowflake and to the storage of results: HTTP/2 where it is offered in the TLS handshake, HTTP/1.1 else.
+//!
+//! All calls of one client share one connection of HTTP/2, which takes only so many at one time; the others would wait in
+//! line, unseen. So there are several clients, each with so many places, and a call takes the first that has one.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use hyper::body::Body;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Calls of one client at one time: the streams a server of HTTP/2 should allow at least (RFC 9113, 6.5.2).
+const PLACES_OF_LANE: u32 = 100;
+/// Bytes of one answer that wait for whoever reads it, and of all those on one connection: as much as each may take, so that
+/// answers nobody reads hold up no other.
+const WINDOW_BYTES: u32 = 512 * 1024;
+/// A connection of HTTP/2 that answers no ping is cut: it may carry many calls, and new ones would go the same way.
+const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(20));
+
+/// How connections are made and kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    /// Longest wait for a connection.
+    pub(crate) connect_timeout: Duration,
+    /// How long one is kept that nothing uses.
+    pub(crate) idle_timeout: Duration,
+    /// Calls at one time.
+    pub(crate) places_max: usize,
+}
+
+pub(crate) type Client<B> = legacy::Client<HttpsConnector<HttpConnector>, B>;
+
+/// Clients with so many places each.
+pub(crate) struct Lanes<B> {
+    all: Vec<Lane<B>>,
+    /// Where the next one waits that finds no place.
+    line: AtomicUsize,
+}
+
+struct Lane<B> {
+    client: Client<B>,
+    places: Arc<Semaphore>,
+}
+
+/// A place, until it is dropped.
+pub(crate) type Place = OwnedSemaphorePermit;
+
+impl<B> fmt::Debug for Lanes<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lanes").field("lanes", &self.all.len()).finish_non_exhaustive()
+    }
+}
+
+/// A client and the place taken on it.
+pub(crate) struct Taken<'a, B> {
+    pub(crate) client: &'a Client<B>,
+    pub(crate) place: Place,
+}
+
+impl<B> Lanes<B>
+where
+    B: Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    pub(crate) fn new(tls: &rustls::ClientConfig, terms: Terms) -> Self {
+        let lane = |before: usize| {
+            let places = (terms.places_max - before).min(PLACES_OF_LANE as usize);
+            Lane { client: client(tls, terms), places: Arc::new(Semaphore::new(places)) }
+        };
+        let all = (0..terms.places_max).step_by(PLACES_OF_LANE as usize).map(lane).collect();
+        Self { all, line: AtomicUsize::new(0) }
+    }
+
+    /// Takes a place, or waits for one.
+    pub(crate) async fn take(&self) -> Option<Taken<'_, B>> {
+        for lane in &self.all {
+            if let Ok(place) = Arc::clone(&lane.places).try_acquire_owned() {
+                return Some(Taken { client: &lane.client, place });
+            }
+        }
+        let at = self.line.fetch_add(1, Ordering::Relaxed).checked_rem(self.all.len())?;
+        let lane = self.all.get(at)?;
+        let place = Arc::clone(&lane.places).acquire_owned().await.ok()?;
+        Some(Taken { client: &lane.client, place })
+    }
+}
+
+fn client<B>(tls: &rustls::ClientConfig, terms: Terms) -> Client<B>
+where
+    B: Body + Send,
+    B::Data: Send,
+{
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_connect_timeout(Some(terms.connect_timeout));
+    // `http` gets this far only on loopback and with `danger_plaintext`; without TLS nothing offers HTTP/2.
+    let https = HttpsConnectorBuilder::new()
+        .with_tls_config(tls.clone())
+        .https_or_http()
+        .enable_all_versions()
+        .wrap_connector(http);
+    legacy::Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(terms.idle_timeout)
+        .http2_initial_stream_window_size(WINDOW_BYTES)
+        .http2_initial_connection_window_size(WINDOW_BYTES * PLACES_OF_LANE)
+        .http2_keep_alive_interval(PING.0)
+        .http2_keep_alive_timeout(PING.1)
+        .build(https)
+}
