@@ -292,6 +292,12 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// Longest wait for a client that does not read its answer.
     pub write_timeout: Duration,
+    /// Calls to the warehouses on their way at one time.
+    pub upstream_calls_max: usize,
+    /// The same of one connection, that is of one account.
+    pub upstream_calls_per_connection_max: usize,
+    /// Longest wait for a place among them.
+    pub upstream_wait: Duration,
     /// Held statements of one session.
     pub held_per_session_max: usize,
     /// Held statements in all.

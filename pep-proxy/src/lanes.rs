@@ -44,6 +44,7 @@ pub(crate) type Client<B> = legacy::Client<HttpsConnector<HttpConnector>, B>;
 /// Clients with so many places each.
 pub(crate) struct Lanes<B> {
     all: Vec<Lane<B>>,
+    places_max: usize,
     /// Where the next one waits that finds no place.
     line: AtomicUsize,
 }
@@ -80,20 +81,32 @@ where
             Lane { client: client(tls, terms), places: Arc::new(Semaphore::new(places)) }
         };
         let all = (0..terms.places_max).step_by(PLACES_OF_LANE as usize).map(lane).collect();
-        Self { all, line: AtomicUsize::new(0) }
+        Self { all, places_max: terms.places_max, line: AtomicUsize::new(0) }
+    }
+
+    /// Takes a place if there is one.
+    pub(crate) fn try_take(&self) -> Option<Taken<'_, B>> {
+        self.all.iter().find_map(|lane| {
+            let place = Arc::clone(&lane.places).try_acquire_owned().ok()?;
+            Some(Taken { client: &lane.client, place })
+        })
     }
 
     /// Takes a place, or waits for one.
     pub(crate) async fn take(&self) -> Option<Taken<'_, B>> {
-        for lane in &self.all {
-            if let Ok(place) = Arc::clone(&lane.places).try_acquire_owned() {
-                return Some(Taken { client: &lane.client, place });
-            }
+        if let Some(taken) = self.try_take() {
+            return Some(taken);
         }
         let at = self.line.fetch_add(1, Ordering::Relaxed).checked_rem(self.all.len())?;
         let lane = self.all.get(at)?;
         let place = Arc::clone(&lane.places).acquire_owned().await.ok()?;
         Some(Taken { client: &lane.client, place })
+    }
+
+    /// Places that are taken.
+    pub(crate) fn taken(&self) -> usize {
+        let free: usize = self.all.iter().map(|lane| lane.places.available_permits()).sum();
+        self.places_max.saturating_sub(free)
     }
 }
 

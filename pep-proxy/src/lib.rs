@@ -29,10 +29,10 @@
 //! ```
 //!
 //! In the order a statement flows: [`config`], `listen` (sockets and bytes), `front` (which connection), `proxy` (which part
-//! answers which call), `session` (login, renewal, where a session stands), `sign_in` (with a browser), `statement` (one run from request to record), `ask` (the PDP, the
-//! decision cache, the watch), `refuse`, `hold` (waiting for a person), `forward` (Snowflake), `lanes` (clients of HTTP, and places on them), `answer` (results by id,
-//! monitoring, aborts), `chunk` (parts of results in storage), `api` (the SQL API), `record` (outcomes and the journal),
-//! `catalog` (the PDP's questions about the warehouse), `rotate` (credentials that change while it runs), [`metrics`].
+//! answers which call), `session` (login, renewal, where a session stands), `sign_in` (with a browser), `statement` (one run from
+//! request to record), `ask` (the PDP, the decision cache, the watch), `refuse`, `hold` (waiting for a person), `forward`
+//! (Snowflake), `lanes` (the clients for it), `answer` (results by id, monitoring, aborts), `chunk` (parts of results in storage),
+//! `api` (the SQL API), `record` (outcomes and the journal), `catalog` (the PDP's questions about the warehouse), `rotate` (credentials that change while it runs), [`metrics`].
 //!
 //! # Invariants
 //! - Nothing is sent to Snowflake for a client without an `ask::Permitted`, and only `ask` makes one, after the record of
@@ -74,7 +74,11 @@ use std::{
 
 use clap::Parser as _;
 use icegate_pep_protocol::{Limits, SealKey, Sealer};
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::JoinHandle,
+};
 use tracing::{info, warn};
 
 pub use crate::ask::pdp::PdpSetupError;
@@ -168,9 +172,11 @@ async fn serve(config: Config, secrets: Secrets) -> Result<Running, StartError> 
         warn!("`tokens.keys_file` is not set: a restart of this proxy ends all sessions");
     }
     let masking = Arc::new(Masking::new(&config.masking, secrets.mask_keys.clone()));
+    let calls = Arc::new(Semaphore::new(config.limits.upstream_calls_max));
+    let shared = Shared { config: &config, secrets: &secrets, masking: &masking, calls: &calls };
     let Secrets { server_tls, connections, .. } = &secrets;
     let proxies = config.connections.iter().zip(connections);
-    let proxies = proxies.map(|(connection, own)| Ok(Arc::new(proxy(&config, connection, &secrets, own, &masking)?)));
+    let proxies = proxies.map(|(connection, own)| Ok(Arc::new(proxy(shared, connection, own)?)));
     let proxies: Vec<Arc<Proxy>> = proxies.collect::<Result<_, StartError>>()?;
     let addr = config.listen.addr;
     let bound = |key, addr| move |source| StartError::Bind { key, addr, source };
@@ -224,6 +230,7 @@ fn now(proxies: &[Arc<Proxy>]) -> metrics::Now {
         sessions: sum(|proxy| proxy.sessions.count()),
         held: sum(|proxy| proxy.holds.count()),
         journal_entries: sum(|proxy| proxy.recorder.waiting()),
+        upstream_calls: sum(|proxy| proxy.upstream.on_their_way()),
         ready: proxies.iter().all(|proxy| proxy.pdp.ready()),
     }
 }
@@ -234,13 +241,18 @@ fn beside(path: &Path, end: &str) -> PathBuf {
     name.into()
 }
 
-fn proxy(
-    config: &Config,
-    connection: &Connection,
-    secrets: &Secrets,
-    own: &ConnectionSecrets,
-    masking: &Arc<Masking>,
-) -> Result<Proxy, StartError> {
+/// What all connections have together.
+#[derive(Clone, Copy)]
+struct Shared<'a> {
+    config: &'a Config,
+    secrets: &'a Secrets,
+    masking: &'a Arc<Masking>,
+    /// Places for calls to the warehouses.
+    calls: &'a Arc<Semaphore>,
+}
+
+fn proxy(shared: Shared<'_>, connection: &Connection, own: &ConnectionSecrets) -> Result<Proxy, StartError> {
+    let Shared { config, secrets, masking, calls } = shared;
     let Config { limits, tokens, .. } = config;
     let Connection { name, upstream, .. } = connection;
     // Each has records and a decision point of its own, so each has a journal of its own.
@@ -273,7 +285,7 @@ fn proxy(
         opened: Opened::new(),
         session_ttl: tokens.session_ttl,
         master_ttl: tokens.master_ttl,
-        upstream: Upstream::new(upstream, &own.upstream_tls, limits.reply_bytes_max),
+        upstream: Upstream::new(upstream, &own.upstream_tls, limits, calls),
         storage: Storage::new(&config.results, &secrets.storage_tls),
         masking: Arc::clone(masking),
         account: Account::new(upstream, own.credential.clone()),

@@ -32,8 +32,11 @@ pub const REFUSALS: &str = "icegate_pep_refusals_total";
 pub const STAGE_DURATION: &str = "icegate_pep_stage_duration_seconds";
 /// Time the warehouse took to answer one call.
 pub const UPSTREAM_DURATION: &str = "icegate_pep_upstream_duration_seconds";
-/// Calls to the warehouse that got no answer.
+/// Calls to the warehouse that got no answer, by `error` (`busy`: there was no place for it, `not-sent`, `cut`, `timeout`,
+/// `too-large`, `unreadable`).
 pub const UPSTREAM_ERRORS: &str = "icegate_pep_upstream_errors_total";
+/// Calls to the warehouse on their way.
+pub const UPSTREAM_CALLS: &str = "icegate_pep_upstream_calls";
 /// Calls to the warehouse that were sent again.
 pub const UPSTREAM_RETRIES: &str = "icegate_pep_upstream_retries_total";
 /// Time the storage took to begin a part of a result.
@@ -97,6 +100,7 @@ fn describe() {
     describe_histogram!(CHUNK_DURATION, Unit::Seconds, "time the storage took to begin a part of a result");
     describe_counter!(CHUNK_BYTES, Unit::Bytes, "bytes of results passed on from storage");
     describe_histogram!(UPSTREAM_DURATION, Unit::Seconds, "time the warehouse took to answer a call");
+    describe_gauge!(UPSTREAM_CALLS, "calls to the warehouse on their way");
     describe_counter!(UPSTREAM_RETRIES, "calls to the warehouse that were sent again");
     describe_counter!(UPSTREAM_ERRORS, "calls to the warehouse that got no answer");
     describe_histogram!(PDP_DURATION, Unit::Seconds, "time the PDP took to answer a call");
@@ -118,6 +122,7 @@ pub(crate) struct Now {
     pub(crate) sessions: usize,
     pub(crate) held: usize,
     pub(crate) journal_entries: usize,
+    pub(crate) upstream_calls: usize,
     /// Every PDP is heard, so that statements can be served.
     pub(crate) ready: bool,
 }
@@ -130,6 +135,7 @@ impl Now {
         metrics::gauge!(SESSIONS).set(self.sessions as f64);
         metrics::gauge!(HELD).set(self.held as f64);
         metrics::gauge!(JOURNAL_ENTRIES).set(self.journal_entries as f64);
+        metrics::gauge!(UPSTREAM_CALLS).set(self.upstream_calls as f64);
         metrics::gauge!(WATCH_CONNECTED).set(if self.ready { 1.0 } else { 0.0 });
     }
 }

@@ -147,6 +147,12 @@ fn policies(reasons: &[Reason]) -> Vec<&str> {
 /// The warehouse gave no answer to a statement.
 pub(crate) fn unanswered(error: UpstreamError) -> Stop {
     let message = match error {
+        UpstreamError::Busy => {
+            return Stop::new(
+                PepCode::UpstreamBusy,
+                "As many calls to Snowflake are on their way as icegate makes at one time, and this one was not sent. Try again in a moment, and tell whoever runs icegate if it lasts: `limits.upstream_calls_max`.",
+            );
+        }
         UpstreamError::NotSent => "Snowflake cannot be reached, and the statement was not sent. Try again in a moment.",
         UpstreamError::Cut => {
             "The connection to Snowflake broke before its answer came; the statement may have run. Check before you run it again."

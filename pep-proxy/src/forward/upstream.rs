@@ -9,11 +9,12 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use icegate_pep_protocol::{Secret, body};
+use icegate_pep_protocol::{Secret, body, upstream};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     config,
-    lanes::{Lanes, Taken, Terms},
+    lanes::{Client, Lanes, Taken, Terms},
     metrics::{UPSTREAM_DURATION, UPSTREAM_ERRORS, UPSTREAM_RETRIES},
 };
 
@@ -27,12 +28,17 @@ const PUT_OFF: [StatusCode; 4] = [
     StatusCode::GATEWAY_TIMEOUT,
 ];
 
-/// Calls at one time.
-const CALLS_MAX: usize = 1024;
+/// Calls at one time that end something: they make room for the others.
+const ENDING_MAX: usize = 64;
 
 /// Calls the warehouse.
 pub(crate) struct Upstream {
     lanes: Lanes<Full<Bytes>>,
+    /// For what ends something.
+    ending: Lanes<Full<Bytes>>,
+    /// Places of all connections together.
+    of_all: Arc<Semaphore>,
+    wait: Duration,
     base: Uri,
     reply_timeout: Duration,
     reply_bytes_max: usize,
@@ -50,9 +56,18 @@ pub(crate) struct RawReply {
     pub(crate) body: Bytes,
 }
 
+/// A place among the calls on their way, until it is dropped.
+struct Room<'a> {
+    taken: Taken<'a, Full<Bytes>>,
+    _of_all: Option<SemaphorePermit<'a>>,
+}
+
 /// Why there is no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UpstreamError {
+    /// As many calls are on their way as may be: it was not sent.
+    #[error("there is no room for another call to the warehouse")]
+    Busy,
     /// No connection, or the call was refused unread: nothing was done.
     #[error("the warehouse cannot be connected to")]
     NotSent,
@@ -73,23 +88,52 @@ pub(crate) enum UpstreamError {
 impl UpstreamError {
     /// Whether the warehouse may have run what was asked.
     pub(crate) fn may_have_run(self) -> bool {
-        !matches!(self, Self::NotSent)
+        !matches!(self, Self::Busy | Self::NotSent)
     }
 }
 
 impl Upstream {
-    pub(crate) fn new(config: &config::Upstream, tls: &Arc<rustls::ClientConfig>, reply_bytes_max: usize) -> Self {
+    pub(crate) fn new(
+        config: &config::Upstream,
+        tls: &rustls::ClientConfig,
+        limits: &config::Limits,
+        of_all: &Arc<Semaphore>,
+    ) -> Self {
         let terms = Terms {
             connect_timeout: config.connect_timeout,
             idle_timeout: Duration::from_mins(1),
-            places_max: CALLS_MAX,
+            places_max: limits.upstream_calls_per_connection_max,
         };
         Self {
             lanes: Lanes::new(tls, terms),
+            ending: Lanes::new(tls, Terms { places_max: ENDING_MAX, ..terms }),
+            of_all: Arc::clone(of_all),
+            wait: limits.upstream_wait,
             base: config.url.clone(),
             reply_timeout: config.reply_timeout,
-            reply_bytes_max,
+            reply_bytes_max: limits.reply_bytes_max,
         }
+    }
+
+    /// Calls on their way now.
+    pub(crate) fn on_their_way(&self) -> usize {
+        self.lanes.taken() + self.ending.taken()
+    }
+
+    /// A place for a call, within `limits.upstream_wait`.
+    async fn room(&self, path: &str) -> Option<Room<'_>> {
+        if upstream::ends(path) {
+            let taken = tokio::time::timeout(self.wait, self.ending.take()).await.ok()??;
+            return Some(Room { taken, _of_all: None });
+        }
+        if let (Some(taken), Ok(of_all)) = (self.lanes.try_take(), self.of_all.try_acquire()) {
+            return Some(Room { taken, _of_all: Some(of_all) });
+        }
+        let waited = async {
+            let taken = self.lanes.take().await?;
+            Some(Room { taken, _of_all: Some(self.of_all.acquire().await.ok()?) })
+        };
+        tokio::time::timeout(self.wait, waited).await.ok()?
     }
 
     /// Sends one call and reads its whole reply. What cannot have been carried out, or only asks, is sent again for a while,
@@ -101,13 +145,20 @@ impl Upstream {
         token: Option<&Secret>,
         body: Option<Bytes>,
     ) -> Result<RawReply, UpstreamError> {
+        let Some(room) = self.room(path_and_query).await else {
+            metrics::counter!(UPSTREAM_ERRORS, "error" => word(UpstreamError::Busy)).increment(1);
+            return Err(UpstreamError::Busy);
+        };
+        let client = room.taken.client;
         for pause in RETRIES {
-            let reply = self.once(method.clone(), path_and_query, token, body.clone()).await;
+            let reply = self.once(client, method.clone(), path_and_query, token, body.clone()).await;
             let again = match &reply {
                 Ok(reply) => method == Method::GET && PUT_OFF.contains(&reply.status),
                 Err(UpstreamError::NotSent) => true,
                 Err(UpstreamError::Cut) => method == Method::GET,
-                Err(UpstreamError::Timeout | UpstreamError::TooLarge | UpstreamError::Unreadable) => false,
+                Err(
+                    UpstreamError::Busy | UpstreamError::Timeout | UpstreamError::TooLarge | UpstreamError::Unreadable,
+                ) => false,
             };
             if !again {
                 return reply;
@@ -115,18 +166,23 @@ impl Upstream {
             metrics::counter!(UPSTREAM_RETRIES).increment(1);
             tokio::time::sleep(pause).await;
         }
-        self.once(method, path_and_query, token, body).await
+        self.once(client, method, path_and_query, token, body).await
     }
 
     async fn once(
         &self,
+        client: &Client<Full<Bytes>>,
         method: Method,
         path_and_query: &str,
         token: Option<&Secret>,
         body: Option<Bytes>,
     ) -> Result<RawReply, UpstreamError> {
         let started = Instant::now();
-        let reply = match tokio::time::timeout(self.reply_timeout, self.send(method, path_and_query, token, body)).await
+        let reply = match tokio::time::timeout(
+            self.reply_timeout,
+            self.send(client, method, path_and_query, token, body),
+        )
+        .await
         {
             Ok(reply) => reply,
             Err(_elapsed) => Err(UpstreamError::Timeout),
@@ -140,13 +196,13 @@ impl Upstream {
 
     async fn send(
         &self,
+        client: &Client<Full<Bytes>>,
         method: Method,
         path_and_query: &str,
         token: Option<&Secret>,
         body: Option<Bytes>,
     ) -> Result<RawReply, UpstreamError> {
         let request = self.request(method, path_and_query, token, body.as_ref()).ok_or(UpstreamError::NotSent)?;
-        let Taken { client, place: _place } = self.lanes.take().await.ok_or(UpstreamError::NotSent)?;
         let response = client.request(request).await.map_err(|error| {
             // Reusing a connection the warehouse had just closed cannot be told from a cut in the middle.
             if error.is_connect() || is_refused(&error) { UpstreamError::NotSent } else { UpstreamError::Cut }
@@ -222,6 +278,7 @@ fn is_refused(error: &(dyn std::error::Error + 'static)) -> bool {
 
 fn word(error: UpstreamError) -> &'static str {
     match error {
+        UpstreamError::Busy => "busy",
         UpstreamError::NotSent => "not-sent",
         UpstreamError::Cut => "cut",
         UpstreamError::Timeout => "timeout",

@@ -7,7 +7,11 @@ use icegate_proto::v1::SessionContext;
 use tracing::warn;
 
 use super::{Gate, Session, login::fresh_request_id};
-use crate::{forward, proxy::Proxy, refuse::Stop};
+use crate::{
+    forward::{self, upstream::UpstreamError},
+    proxy::Proxy,
+    refuse::{self, Stop},
+};
 
 /// Asks Snowflake where a session stands: every reply ends with it, whatever the statement was. This one reads nothing.
 const WHERE: &str = "SELECT 1";
@@ -41,7 +45,7 @@ async fn ask(
     let path = upstream::query_path(&fresh_request_id()?);
     let raw = proxy.call_upstream(session, Method::POST, &path, Some(body)).await?.map_err(|error| {
         warn!(%error, "context of a session not learnt");
-        unknown()
+        if error == UpstreamError::Busy { refuse::unanswered(error) } else { unknown() }
     })?;
     match Reply::parse(&raw.body, &proxy.limits) {
         Ok(reply) if reply.is_success() && !reply.is_in_progress() => {

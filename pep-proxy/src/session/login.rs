@@ -15,7 +15,12 @@ use uuid::Uuid;
 
 use super::{Ending, Session, context};
 use crate::{
-    ask::pdp::PdpError, forward::upstream::UpstreamError, listen::Call, proxy::Proxy, record::unix_ms, refuse::Stop,
+    ask::pdp::PdpError,
+    forward::upstream::UpstreamError,
+    listen::Call,
+    proxy::Proxy,
+    record::unix_ms,
+    refuse::{self, Stop},
     sign_in,
 };
 
@@ -141,6 +146,9 @@ async fn at_upstream(proxy: &Proxy, request: &LoginRequest, opened: &PdpSession)
 
 fn unreachable(error: UpstreamError) -> Stop {
     warn!(%error, "login at the warehouse failed");
+    if error == UpstreamError::Busy {
+        return refuse::unanswered(error);
+    }
     Stop::new(
         PepCode::UpstreamUnreachable,
         "Snowflake cannot be reached, so this session cannot be opened. Try again in a moment.",

@@ -351,3 +351,33 @@ async fn the_name_of_the_tls_handshake_counts_like_the_host() {
         assert_eq!(reply.contains("[CONNECTION-UNKNOWN]"), at == (0, 0), "{sni} {host}: {reply}");
     }
 }
+
+#[tokio::test]
+async fn calls_of_one_leave_places_to_the_other_and_all_together_have_an_end() {
+    const LIMITS: &str = "danger_plaintext = true\n[limits]\nupstream_calls_max = 3\nupstream_calls_per_connection_max = 2\nupstream_wait = \"500ms\"";
+    let two = Arc::new(Two::listening(LIMITS, tempfile::tempdir().unwrap()).await);
+    let mut sessions = Vec::new();
+    for host in ["prod.test", "prod.test", "prod.test", "dev.test", "dev.test"] {
+        sessions.push((host, two.login(host).await.0));
+    }
+    let ask = |at: usize, sql: &'static str| {
+        let (two, (host, token)) = (Arc::clone(&two), sessions[at].clone());
+        tokio::spawn(async move { two.query(host, &token, sql).await })
+    };
+    let busy = |reply: &Value| reply["message"].as_str().unwrap_or_default().contains("[UPSTREAM-BUSY");
+    let prod = [ask(0, "blocked"), ask(1, "blocked")];
+    eventually("prod's two", || async { two.prod.upstream.texts().len() == 2 }).await;
+    assert!(busy(&ask(2, "select 1").await.unwrap()), "of prod there are as many as may be");
+    assert_eq!(ask(3, "select 1").await.unwrap()["success"], true, "dev has a place of its own");
+    let dev = ask(3, "blocked");
+    eventually("dev's one", || async { two.dev.upstream.texts().len() == 2 }).await;
+    assert!(busy(&ask(4, "select 2").await.unwrap()), "of all there are as many as may be");
+    two.prod.upstream.gate.add_permits(2);
+    two.dev.upstream.gate.add_permits(1);
+    for one in prod.into_iter().chain([dev]) {
+        assert_eq!(one.await.unwrap()["success"], true);
+    }
+    assert_eq!(ask(4, "select 3").await.unwrap()["success"], true);
+    assert_eq!(two.prod.upstream.texts(), ["blocked", "blocked"]);
+    assert_eq!(two.dev.upstream.texts(), ["select 1", "blocked", "select 3"]);
+}

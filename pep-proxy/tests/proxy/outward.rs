@@ -1,6 +1,7 @@
 //! How Snowflake and its storage are spoken to: HTTP/2 where they offer it, and never twice what may have run.
 
 use icegate_proto::v1::RunStatus;
+use serde_json::json;
 
 use crate::{
     outcomes,
@@ -77,4 +78,39 @@ async fn what_a_connection_ends_under_is_not_sent_again() {
     assert_eq!(outcomes(&stage, 1).await[0].status(), RunStatus::Unknown);
     assert_eq!(stage.driver.query("select 1").await["success"], true, "over a fresh connection");
     assert_eq!(stage.upstream.texts(), ["insert blocked", "select 1"], "once");
+}
+
+#[tokio::test]
+async fn no_more_calls_than_there_are_places_for_and_aborts_get_through() {
+    const LIMITS: &str = "[limits]\nupstream_calls_per_connection_max = 2\nupstream_wait = \"2s\"\n";
+    let mut stage = Stage::with("0s", LIMITS).await;
+    let mut drivers = [stage.driver.clone(), stage.driver.clone(), stage.driver.clone()];
+    for driver in &mut drivers {
+        driver.login().await;
+    }
+    let [first, second, third] = drivers;
+    let id = uuid::Uuid::new_v4().to_string();
+    let running = [(first.clone(), id.clone()), (second, uuid::Uuid::new_v4().to_string())];
+    let running = running.map(|(driver, id)| tokio::spawn(async move { driver.query_as("blocked", &id).await }));
+    eventually("there", || async { stage.upstream.texts().len() == 2 }).await;
+
+    let (query, login) = tokio::join!(third.query("insert into t"), third.try_login("good.token"));
+    assert!(text(&query).contains("was not sent"), "{query}");
+    for reply in [query, login] {
+        assert!(text(&reply).contains("[UPSTREAM-BUSY"), "{reply}");
+    }
+    assert_eq!(stage.upstream.texts().len(), 2, "it was not");
+    assert_eq!(outcomes(&stage, 1).await[0].status(), RunStatus::NotSent);
+
+    // What waits gets the place of what ends, and ending it takes none.
+    let next = tokio::spawn(async move { third.query("select 1").await });
+    let abort = json!({ "sqlText": "blocked", "requestId": id });
+    let path = format!("/queries/v1/abort-request?requestId={}", uuid::Uuid::new_v4());
+    assert_eq!(first.call("POST", &path, &first.token, &abort).await["success"], true);
+    assert_eq!(next.await.unwrap()["success"], true);
+    stage.upstream.gate.add_permits(1);
+    for one in running {
+        one.await.unwrap();
+    }
+    assert_eq!(stage.upstream.texts(), ["blocked", "blocked", "select 1"]);
 }

@@ -6,7 +6,7 @@
 //! | refusal | code | SQLSTATE | why this one |
 //! |---|---|---|---|
 //! | everything a policy, an approval or the request itself is refused for | 003001 | 42501 | "insufficient privileges": a plain SQL error |
-//! | `PDP-UNREACHABLE`, `AUDIT-UNAVAILABLE`, `UPSTREAM-UNREACHABLE`, `UPSTREAM-LOGIN`, `SIGN-IN-PROVIDER` | 000403 | 58000 | no driver gives it a meaning: neither retried nor an end of session; class 58 is "system error" |
+//! | `PDP-UNREACHABLE`, `AUDIT-UNAVAILABLE`, `UPSTREAM-UNREACHABLE`, `UPSTREAM-LOGIN`, `UPSTREAM-BUSY`, `SIGN-IN-PROVIDER` | 000403 | 58000 | no driver gives it a meaning: neither retried nor an end of session; class 58 is "system error" |
 //! | `HOLD-CANCELLED` | 000604 | 57014 | "query execution was cancelled" |
 //! | `QUERY-UNKNOWN` | 000612 | 02000 | "result not found" |
 //! | `ROUTE-UNKNOWN` | 000002 | 0A000 | "unsupported feature" |
@@ -37,6 +37,8 @@ pub enum PepCode {
     UpstreamUnreachable,
     /// Snowflake refused icegate's own login.
     UpstreamLogin,
+    /// As many calls to Snowflake are on their way as may be.
+    UpstreamBusy,
     /// Neither host nor account names one of the connections, or they name two.
     ConnectionUnknown,
     /// None of the principal's groups has a role at Snowflake.
@@ -63,7 +65,7 @@ pub enum PepCode {
 
 impl PepCode {
     /// Every code.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::PdpUnreachable,
         Self::AuditUnavailable,
         Self::RequestMalformed,
@@ -71,6 +73,7 @@ impl PepCode {
         Self::RouteUnknown,
         Self::UpstreamUnreachable,
         Self::UpstreamLogin,
+        Self::UpstreamBusy,
         Self::ConnectionUnknown,
         Self::RoleNone,
         Self::MaskUnavailable,
@@ -94,6 +97,7 @@ impl PepCode {
             Self::RouteUnknown => "ROUTE-UNKNOWN",
             Self::UpstreamUnreachable => "UPSTREAM-UNREACHABLE",
             Self::UpstreamLogin => "UPSTREAM-LOGIN",
+            Self::UpstreamBusy => "UPSTREAM-BUSY",
             Self::ConnectionUnknown => "CONNECTION-UNKNOWN",
             Self::RoleNone => "ROLE-NONE",
             Self::MaskUnavailable => "MASK-UNAVAILABLE",
@@ -186,6 +190,7 @@ impl Refusal {
             | "AUDIT-UNAVAILABLE"
             | "UPSTREAM-UNREACHABLE"
             | "UPSTREAM-LOGIN"
+            | "UPSTREAM-BUSY"
             | "SIGN-IN-PROVIDER" => ("000403", "58000"),
             "HOLD-CANCELLED" => ("000604", "57014"),
             "QUERY-UNKNOWN" => ("000612", "02000"),

@@ -73,6 +73,11 @@ pub fn logout_path(request_id: &RequestId) -> String {
     format!("/session?delete=true&requestId={request_id}")
 }
 
+/// Whether a call to this path ends something there: a statement or a session.
+pub fn ends(path: &str) -> bool {
+    path.starts_with("/session?") || path.split('?').next().is_some_and(|path| path.ends_with("/abort-request"))
+}
+
 /// Value of the `Authorization` header.
 pub fn authorization(token: &Secret) -> Zeroizing<String> {
     Zeroizing::new(format!("Snowflake Token=\"{}\"", token.expose()))
@@ -91,6 +96,26 @@ pub(crate) fn encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_ends_something() {
+        let request = RequestId::parse("00000000-0000-0000-0000-000000000001").unwrap();
+        let query = QueryId::parse("00000000-0000-0000-0000-000000000002").unwrap();
+        let names = RequestedNames::fold(Some("/abort-request"), None, None, None).unwrap();
+        for (path, is_end) in [
+            (abort_by_id_path(&query, &request), true),
+            (abort_by_request_path(&request), true),
+            (logout_path(&request), true),
+            (login_path(&names, &request), false),
+            (query_path(&request), false),
+            (result_path(&query), false),
+            (monitoring_path(&query), false),
+            (renew_path(&request), false),
+            (heartbeat_path(&request), false),
+        ] {
+            assert_eq!(ends(&path), is_end, "{path}");
+        }
+    }
 
     #[test]
     fn names_go_up_quoted_where_needed() {
