@@ -26,6 +26,11 @@ struct Tls {
 
 impl Tls {
     async fn new() -> Self {
+        Self::keeping_idle_for("1m").await
+    }
+
+    /// One that closes connections which ask nothing for so long.
+    async fn keeping_idle_for(head_timeout: &str) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let ours = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let ca = ours.cert.pem();
@@ -45,7 +50,7 @@ listen = {{ addr = "127.0.0.1:0", tls = {{ cert = "{at}/cert.pem", key = "{at}/k
 upstream = {{ url = "http://{upstream_addr}", danger_plaintext = true, account = "acct", user = "svc", auth = "password", password_file = "{at}/pw" }}
 pdp = {{ url = "http://{pdp_addr}", danger_plaintext = true }}
 journal = {{ path = "{at}/journal" }}
-limits = {{ head_timeout = "1s" }}
+limits = {{ head_timeout = "{head_timeout}" }}
 "#
         );
         let pep = icegate_pep::start(Config::parse(&config, "pep.toml").unwrap()).await.unwrap();
@@ -193,7 +198,7 @@ async fn requests_that_are_taken_back_in_a_flood_do_no_harm() {
 
 #[tokio::test]
 async fn a_connection_that_asks_nothing_is_closed() {
-    let tls = Tls::new().await;
+    let tls = Tls::keeping_idle_for("1s").await;
     let client = tls.connect().await;
     let token = client.login().await;
     // Longer than it may be idle, and worked on all the while.
