@@ -93,7 +93,7 @@ pub(crate) async fn result(
         )
     };
     let sealed = wire::partition(&told.body, partition).ok_or_else(missed)?;
-    let part = SealedChunk::open(&proxy.sealer, &sealed, unix_ms()).map_err(|_| missed())?;
+    let part = SealedChunk::open(&proxy.sealing.load().sealer, &sealed, unix_ms()).map_err(|_| missed())?;
     let wrapped: Vec<Box<dyn Treatment>> = vec![Box::new(Wrap::Before)];
     let mut answer = chunk::fetch(proxy, &part, false, wrapped).await.map_err(|missed| match missed {
         Missed::Unknown => {

@@ -59,6 +59,7 @@ pub(crate) fn addresses(
     };
     let ttl_ms = i64::try_from(proxy.storage.ttl().as_millis()).unwrap_or(i64::MAX);
     let expires_ms = unix_ms().saturating_add(ttl_ms);
+    let sealing = proxy.sealing.load();
     let address = |(index, chunk): (usize, &icegate_pep_protocol::Chunk)| {
         proxy.storage.allowed(chunk.url.expose())?;
         let sealed = SealedChunk {
@@ -74,7 +75,7 @@ pub(crate) fn addresses(
         };
         let mut nonce = [0; NONCE_BYTES];
         getrandom::fill(&mut nonce).ok()?;
-        let sealed = sealed.seal(&proxy.sealer, nonce).ok()?;
+        let sealed = sealed.seal(&sealing.sealer, nonce).ok()?;
         Some(format!("{base}{}", chunk_path(&sealed)))
     };
     let addresses = chunks.all.iter().enumerate().map(address).collect::<Option<Vec<_>>>();
@@ -86,7 +87,8 @@ pub(crate) fn addresses(
 
 /// Serves `GET /chunks/<sealed>`. Whatever is wrong with an address, it is one that does not exist.
 pub(crate) async fn serve(proxy: &Arc<Proxy>, sealed: &str, takes_gzip: bool) -> Answer {
-    let answer = match SealedChunk::open(&proxy.sealer, sealed, unix_ms()) {
+    let opened = SealedChunk::open(&proxy.sealing.load().sealer, sealed, unix_ms());
+    let answer = match opened {
         Ok(chunk) => fetch(proxy, &chunk, takes_gzip, Vec::new()).await,
         Err(error) => {
             debug!(%error, "address of a part not taken");

@@ -72,8 +72,9 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use clap::Parser as _;
-use icegate_pep_protocol::{Limits, SealKey, Sealer};
+use icegate_pep_protocol::Limits;
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
@@ -90,7 +91,7 @@ use crate::{
     chunk::Storage,
     config::{
         Connection,
-        secrets::{ConnectionSecrets, Secrets, SecretsError, key_of_connection},
+        secrets::{self, ConnectionSecrets, Secrets, SecretsError},
     },
     forward::{account::Account, upstream::Upstream},
     front::Front,
@@ -99,7 +100,7 @@ use crate::{
     masking::Masking,
     proxy::Proxy,
     record::{Recorder, journal::Journal},
-    session::{Ending, Sessions, opened::Opened},
+    session::{Ending, Sessions, opened::Sealing},
     sign_in::SignIn,
     statement::Kept,
 };
@@ -184,11 +185,14 @@ async fn serve(config: Config, secrets: Secrets) -> Result<Running, StartError> 
     let addr = listener.local_addr().map_err(bound("listen.addr", addr))?;
     let mut background: Vec<_> =
         config.connections.iter().zip(&proxies).flat_map(|(connection, proxy)| tasks(connection, proxy)).collect();
+    let pdps = config.connections.iter().zip(&proxies);
     let credentials = config.connections.iter().zip(&proxies);
     let credentials = credentials.filter_map(|(connection, proxy)| rotate::credential(&connection.upstream, proxy));
     let watched = credentials
         .chain(rotate::certificate(&config.listen, server_tls.as_ref()))
         .chain(rotate::mask_keys(&config.masking, &masking))
+        .chain(rotate::token_keys(&config.tokens, &proxies))
+        .chain(pdps.filter_map(|(connection, proxy)| rotate::pdp_certificate(&connection.pdp, proxy)))
         .collect();
     let every = config.connections.iter().map(|connection| connection.upstream.reread).min().unwrap_or(SWEEP);
     background.push(tokio::spawn(rotate::keep(watched, every)));
@@ -264,9 +268,7 @@ fn proxy(shared: Shared<'_>, connection: &Connection, own: &ConnectionSecrets) -
     let journal = Journal::open(&journal_path, config.journal.bytes_max).map_err(unopened)?;
     let queries = Queries::open(&beside(&journal_path, ".queries"), limits.queries_max).map_err(unopened)?;
     let pdp = Pdp::new(&connection.pdp, own.pdp_tls.clone(), &config.pep_id).map_err(StartError::Pdp)?;
-    let keys = secrets.token_keys.iter().map(|key| SealKey::new(*key_of_connection(key, name))).collect();
-    let sealer =
-        Sealer::new(keys).ok_or(SecretsError::Unusable { key: "tokens.keys_file", message: "no key".to_owned() })?;
+    let sealing = Sealing::new(secrets::sealer(&secrets.token_keys, name)?);
     Ok(Proxy {
         pep_id: config.pep_id.clone(),
         connection: name.clone(),
@@ -281,8 +283,7 @@ fn proxy(shared: Shared<'_>, connection: &Connection, own: &ConnectionSecrets) -
         pdp,
         cache: Cache::new(limits.cache_entries_max),
         sessions: Sessions::new(limits.sessions_max),
-        sealer,
-        opened: Opened::new(),
+        sealing: ArcSwap::from_pointee(sealing),
         session_ttl: tokens.session_ttl,
         master_ttl: tokens.master_ttl,
         upstream: Upstream::new(upstream, &own.upstream_tls, limits, calls),

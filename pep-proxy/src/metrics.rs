@@ -63,7 +63,8 @@ pub const OUTCOMES: &str = "icegate_pep_outcomes_total";
 pub const WATCH_CONNECTED: &str = "icegate_pep_pdp_watch_connected";
 /// Questions of the PDP about the warehouse's objects, by `result` (`answered`, `failed`).
 pub const CATALOG_QUERIES: &str = "icegate_pep_catalog_queries_total";
-/// Files that had changed and were read again, by `what` (`credential`, `certificate`, `mask-keys`) and `result` (`taken`, `refused`).
+/// Files that had changed and were read again, by `what` (`credential`, `certificate`, `mask-keys`, `token-keys`,
+/// `pdp-certificate`) and `result` (`taken`, `refused`).
 pub const REREADS: &str = "icegate_pep_rereads_total";
 /// 1, with the `version` of the program.
 pub const BUILD_INFO: &str = "icegate_pep_build_info";
@@ -91,7 +92,7 @@ pub(crate) fn handle() -> Option<&'static PrometheusHandle> {
 
 fn describe() {
     describe_counter!(REQUESTS, "requests answered");
-    describe_counter!(REREADS, "changed files of credentials and certificates read again");
+    describe_counter!(REREADS, "changed files of credentials, certificates and keys read again");
     describe_counter!(DECISIONS, "statements decided");
     describe_counter!(CACHE_REQUESTS, "looks into the decision cache");
     describe_counter!(CACHE_INVALIDATIONS, "times the decision cache was emptied for a new bundle");

@@ -2,10 +2,11 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
 use icegate_pep_protocol::{
-    Limits, PepCode, Reply, Route, RouteError, SealedChunk, SealedSession, Sealer, SignInAsk, SignInState, TokenError,
+    Limits, PepCode, Reply, Route, RouteError, SealedChunk, SealedSession, SignInAsk, SignInState, TokenError,
     TokenKind, answer as own, decode_body, parse_authorization,
     reply::SessionLoss,
     upstream::{self as paths},
@@ -36,7 +37,7 @@ use crate::{
     session::{
         Ending, Session, Sessions,
         login::{self, fresh_request_id},
-        opened::Opened,
+        opened::Sealing,
         renew::{self, Renewal},
     },
     sign_in::{self, SignIn},
@@ -61,8 +62,7 @@ pub(crate) struct Proxy {
     pub(crate) pdp: Pdp,
     pub(crate) cache: Cache,
     pub(crate) sessions: Sessions,
-    pub(crate) sealer: Sealer,
-    pub(crate) opened: Opened,
+    pub(crate) sealing: ArcSwap<Sealing>,
     pub(crate) session_ttl: Duration,
     pub(crate) master_ttl: Duration,
     pub(crate) upstream: Upstream,
@@ -128,10 +128,11 @@ impl Proxy {
         if told.is_some_and(|bytes| bytes <= STRANGER_BODY_BYTES_MAX) {
             return self.body_bytes_max;
         }
+        let sealing = self.sealing.load();
         let known = token(headers).is_some_and(|token| {
             [TokenKind::Session, TokenKind::Master]
                 .into_iter()
-                .any(|kind| self.sealer.open(token, kind, unix_ms()).is_ok())
+                .any(|kind| sealing.sealer.open(token, kind, unix_ms()).is_ok())
         });
         let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let bearer =
@@ -142,23 +143,25 @@ impl Proxy {
 
     /// Whether a token was sealed here, whatever its kind and its end.
     pub(crate) fn sealed(&self, token: &str) -> bool {
+        let sealing = self.sealing.load();
         let mut kinds = [TokenKind::Session, TokenKind::Master].into_iter();
-        kinds.any(|kind| self.sealer.open_ignoring_expiry(token, kind).is_ok())
+        kinds.any(|kind| sealing.sealer.open_ignoring_expiry(token, kind).is_ok())
     }
 
     /// Whether the address of a part was sealed here.
     pub(crate) fn sealed_part(&self, address: &str) -> bool {
         !matches!(
-            SealedChunk::open(&self.sealer, address, unix_ms()),
+            SealedChunk::open(&self.sealing.load().sealer, address, unix_ms()),
             Err(TokenError::Malformed | TokenError::UnknownKey | TokenError::Forged)
         )
     }
 
     /// Whether what a browser brings to a sign-in was sealed here.
     pub(crate) fn sealed_sign_in(&self, sealed: &str) -> bool {
+        let sealing = self.sealing.load();
         let opened = [
-            SignInAsk::open(&self.sealer, sealed, unix_ms()).err(),
-            SignInState::open(&self.sealer, sealed, unix_ms()).err(),
+            SignInAsk::open(&sealing.sealer, sealed, unix_ms()).err(),
+            SignInState::open(&sealing.sealer, sealed, unix_ms()).err(),
         ];
         opened.into_iter().any(|error| matches!(error, None | Some(TokenError::Expired)))
     }
@@ -213,16 +216,18 @@ impl Proxy {
     /// The session the call's token stands for, if it still stands.
     async fn session(self: &Arc<Self>, call: &Call) -> Result<Arc<Session>, Stop> {
         let token = call.token().ok_or(Stop::TokenInvalid)?;
-        let session = if let Some(session) = self.opened.get(token, unix_ms()) {
+        let opened = self.sealing.load().opened.get(token, unix_ms());
+        let session = if let Some(session) = opened {
             self.standing(session).await?
         } else {
-            let sealed = self.sealer.open(token, TokenKind::Session, unix_ms()).map_err(|error| match error {
+            let sealing = self.sealing.load_full();
+            let sealed = sealing.sealer.open(token, TokenKind::Session, unix_ms()).map_err(|error| match error {
                 TokenError::Expired => Stop::Expired,
                 TokenError::Malformed | TokenError::UnknownKey | TokenError::Forged => Stop::TokenInvalid,
             })?;
             let expires_ms = sealed.expires_ms;
             let session = self.resume(sealed).await?;
-            self.opened.keep(token, &session, expires_ms);
+            sealing.opened.keep(token, &session, expires_ms);
             session
         };
         session.touch();
@@ -333,7 +338,8 @@ impl Proxy {
 
     /// The driver goes. It is told that all is well whatever happens: it cannot do anything about it.
     fn logout(self: &Arc<Self>, call: &Call) -> Bytes {
-        let opened = call.token().and_then(|token| self.sealer.open_ignoring_expiry(token, TokenKind::Session).ok());
+        let sealing = self.sealing.load();
+        let opened = call.token().and_then(|token| sealing.sealer.open_ignoring_expiry(token, TokenKind::Session).ok());
         if let Some(sealed) = opened {
             let session = self
                 .sessions

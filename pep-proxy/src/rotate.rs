@@ -10,12 +10,13 @@ use tracing::{error, info};
 use crate::{
     config::{
         self, Listen, Upstream, UpstreamAuth,
-        secrets::{SecretsError, ServedTls},
+        secrets::{self, SecretsError, ServedTls},
     },
     masking::Masking,
     metrics::REREADS,
     proxy::Proxy,
     said,
+    session::opened::Sealing,
 };
 
 type Reread = Box<dyn Fn() -> Result<(), SecretsError> + Send>;
@@ -57,6 +58,36 @@ pub(crate) fn certificate(config: &Listen, tls: Option<&ServedTls>) -> Option<Wa
 pub(crate) fn mask_keys(config: &config::Masking, masking: &Arc<Masking>) -> Option<Watched> {
     let (file, masking) = (config.keys_file.clone()?, Arc::clone(masking));
     Some(Watched::new("mask-keys", vec![file], Box::new(move || masking.reread())))
+}
+
+/// The keys of tokens, of all connections. What they seal is taken from then on by those that are left; nobody's session ends.
+pub(crate) fn token_keys(config: &config::Tokens, proxies: &[Arc<Proxy>]) -> Option<Watched> {
+    let (file, proxies) = (config.keys_file.clone()?, proxies.to_vec());
+    let files = vec![file.clone()];
+    let reread = move || {
+        let keys = secrets::token_keys_in(&file)?;
+        let fresh = proxies.iter().map(|proxy| secrets::sealer(&keys, &proxy.connection));
+        let fresh = fresh.collect::<Result<Vec<_>, _>>()?;
+        for (proxy, sealer) in proxies.iter().zip(fresh) {
+            proxy.sealing.store(Arc::new(Sealing::new(sealer)));
+        }
+        Ok(())
+    };
+    Some(Watched::new("token-keys", files, Box::new(reread)))
+}
+
+/// What is shown to the PDP of one connection, and whom it is believed to be.
+pub(crate) fn pdp_certificate(config: &config::Pdp, proxy: &Arc<Proxy>) -> Option<Watched> {
+    let (tls, config, proxy) = (config.tls.clone()?, config.clone(), Arc::clone(proxy));
+    let files = vec![tls.ca.clone(), tls.cert.clone(), tls.key.clone()];
+    let reread = move || {
+        let fresh = secrets::pdp_tls(&tls)?;
+        proxy.pdp.reconnect(&config, fresh).map_err(|error| SecretsError::Unusable {
+            key: "pdp.tls",
+            message: format!("certificate and key do not go together: {}", said(&error)),
+        })
+    };
+    Some(Watched::new("pdp-certificate", files, Box::new(reread)))
 }
 
 /// Looks at them for as long as it is polled. Never returns.

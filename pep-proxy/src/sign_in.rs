@@ -98,7 +98,7 @@ pub(crate) async fn ask(proxy: &Proxy, call: &Call) -> Result<Bytes, Stop> {
     let proof_key = random()?;
     let ask = begun(sign_in, asked, &proof_key, call.peer.ip().to_string())?;
     debug!(app = ask.client.app_id, "sign-in with a browser asked for");
-    let sealed = ask.seal(&proxy.sealer, nonce()?).map_err(|_| no_randomness())?;
+    let sealed = ask.seal(&proxy.sealing.load().sealer, nonce()?).map_err(|_| no_randomness())?;
     let url = format!("{}{SIGN_IN_PATH}?ask={sealed}", sign_in.config.url);
     Ok(sign_in_asked(&url, &proof_key).into())
 }
@@ -121,7 +121,7 @@ pub(crate) fn redeem(proxy: &Proxy, mut request: LoginRequest) -> Result<LoginRe
     }
     let sign_in = on(proxy)?;
     let now_ms = unix_ms();
-    let ticket = SignInTicket::open(&proxy.sealer, request.token.expose(), now_ms).map_err(unopened)?;
+    let ticket = SignInTicket::open(&proxy.sealing.load().sealer, request.token.expose(), now_ms).map_err(unopened)?;
     let proof_key = request.proof_key.take().unwrap_or_default();
     if !ticket.proof.is_of(proof_key.expose()) {
         return Err(invalid("The sign-in was made for another program than the one that logs in."));
@@ -157,7 +157,7 @@ fn shown(route: &'static str, answered: Result<Answer, Stop>) -> Answer {
 async fn confirm(proxy: &Proxy, asked: &SignInPage, call: &Call) -> Result<Answer, Stop> {
     let sign_in = on(proxy)?;
     let ask = if let Some(sealed) = &asked.ask {
-        SignInAsk::open(&proxy.sealer, sealed, unix_ms()).map_err(unopened)?
+        SignInAsk::open(&proxy.sealing.load().sealer, sealed, unix_ms()).map_err(unopened)?
     } else {
         let (asked, proof_key) = AskedFor::of_address(asked).map_err(|error| malformed(&error))?;
         begun(sign_in, asked, &proof_key, String::new())?
@@ -170,7 +170,7 @@ async fn confirm(proxy: &Proxy, asked: &SignInPage, call: &Call) -> Result<Answe
         None => random()?,
     };
     let state = SignInState { browser: Hashed::of(mark.expose()), verifier: random()?, nonce: random()?, ask };
-    let sealed = state.seal(&proxy.sealer, nonce()?).map_err(|_| {
+    let sealed = state.seal(&proxy.sealing.load().sealer, nonce()?).map_err(|_| {
         Stop::new(PepCode::RequestLimit, "What the program says of itself is too long for a sign-in with a browser.")
     })?;
     let (redirect_uri, scope) = (sign_in.config.redirect_uri(), sign_in.config.scopes.join(" "));
@@ -188,7 +188,7 @@ async fn confirm(proxy: &Proxy, asked: &SignInPage, call: &Call) -> Result<Answe
 async fn hand_over(proxy: &Proxy, returned: &SignInReturn, call: &Call) -> Result<Answer, Stop> {
     let sign_in = on(proxy)?;
     let now_ms = unix_ms();
-    let state = SignInState::open(&proxy.sealer, &returned.state, now_ms).map_err(unopened)?;
+    let state = SignInState::open(&proxy.sealing.load().sealer, &returned.state, now_ms).map_err(unopened)?;
     let (cookie, _) = sign_in.cookie();
     if !mark_of(&call.headers, cookie).is_some_and(|mark| state.browser.is_of(mark)) {
         return Err(invalid("This sign-in was begun in another browser, or this browser keeps no cookies."));
@@ -216,7 +216,7 @@ async fn hand_over(proxy: &Proxy, returned: &SignInReturn, call: &Call) -> Resul
         token: granted.token,
         expires_ms: unix_ms().saturating_add(millis(sign_in.config.ticket_ttl)),
     };
-    let ticket = ticket.seal(&proxy.sealer, nonce()?).map_err(|_| {
+    let ticket = ticket.seal(&proxy.sealing.load().sealer, nonce()?).map_err(|_| {
         warn!("the identity provider's token is too long for a ticket: ask for fewer groups or claims");
         Stop::new(
             PepCode::SignInProvider,

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use icegate_proto::v1::{
     AnswerCatalogQuestionRequest, AppendIntentRequest, AppendJournalRequest, AppendOutcomeRequest, Approval,
     BeginCatalogQueryRequest, CancelApprovalRequest, CloseSessionRequest, DecideRequest, DecideResponse,
@@ -35,7 +36,9 @@ const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Pdp {
-    channel: InterceptedService<Channel, Named>,
+    /// Over the newest certificates that could be used.
+    channel: Arc<ArcSwap<Channel>>,
+    named: Named,
     instance_id: Arc<str>,
     timeout: Duration,
     watch_stale: Duration,
@@ -94,25 +97,28 @@ pub(crate) enum PdpError {
 impl Pdp {
     /// Prepares the connection; it is opened with the first call.
     pub(crate) fn new(config: &config::Pdp, tls: Option<ClientTlsConfig>, pep_id: &str) -> Result<Self, PdpSetupError> {
-        let mut endpoint = Endpoint::from(config.url.clone())
-            .connect_timeout(config.connect_timeout)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(Duration::from_secs(10))
-            .keep_alive_timeout(config.timeout)
-            .keep_alive_while_idle(true);
-        if let Some(tls) = tls {
-            endpoint = endpoint.tls_config(tls)?;
-        }
         let instance_id: Arc<str> = Uuid::new_v4().to_string().into();
         let named = Named { pep_id: pep_id.parse()?, instance_id: instance_id.parse()? };
         Ok(Self {
-            channel: InterceptedService::new(endpoint.connect_lazy(), named),
+            channel: Arc::new(ArcSwap::from_pointee(connection(config, tls)?)),
+            named,
             instance_id,
             timeout: config.timeout,
             watch_stale: config.watch_stale,
             grace: config.grace,
             contact: Arc::new(Contact { start: Instant::now(), any: AtomicU64::new(0), watch: AtomicU64::new(0) }),
         })
+    }
+
+    /// Calls that begin from now on show and trust what these say. Those on their way, and the watch while it lasts, end where
+    /// they began.
+    pub(crate) fn reconnect(&self, config: &config::Pdp, tls: ClientTlsConfig) -> Result<(), PdpSetupError> {
+        self.channel.store(Arc::new(connection(config, Some(tls))?));
+        Ok(())
+    }
+
+    fn channel(&self) -> InterceptedService<Channel, Named> {
+        InterceptedService::new(Channel::clone(&self.channel.load()), self.named.clone())
     }
 
     /// Whether the watch has been heard lately enough. The start counts as heard.
@@ -141,25 +147,25 @@ impl Pdp {
     }
 
     pub(crate) async fn open_session(&self, request: OpenSessionRequest) -> Result<OpenSessionResponse, PdpError> {
-        let mut client = SessionServiceClient::new(self.channel.clone());
+        let mut client = SessionServiceClient::new(self.channel());
         self.call("open_session", self.timeout, client.open_session(request)).await
     }
 
     pub(crate) async fn session(&self, session_id: &str) -> Result<Session, PdpError> {
-        let mut client = SessionServiceClient::new(self.channel.clone());
+        let mut client = SessionServiceClient::new(self.channel());
         let request = GetSessionRequest { session_id: session_id.to_owned() };
         let answer = self.call("get_session", self.timeout, client.get_session(request)).await?;
         answer.session.ok_or_else(|| malformed("no session in the answer"))
     }
 
     pub(crate) async fn close_session(&self, session_id: &str) -> Result<(), PdpError> {
-        let mut client = SessionServiceClient::new(self.channel.clone());
+        let mut client = SessionServiceClient::new(self.channel());
         let request = CloseSessionRequest { session_id: session_id.to_owned() };
         self.call("close_session", self.timeout, client.close_session(request)).await.map(drop)
     }
 
     pub(crate) async fn decide(&self, request: DecideRequest) -> Result<DecideResponse, PdpError> {
-        let mut client = DecisionServiceClient::new(self.channel.clone())
+        let mut client = DecisionServiceClient::new(self.channel())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(usize::MAX);
         self.call("decide", self.timeout, client.decide(request)).await
@@ -167,25 +173,25 @@ impl Pdp {
 
     /// The decision id of this run.
     pub(crate) async fn append_intent(&self, request: AppendIntentRequest) -> Result<String, PdpError> {
-        let mut client = AuditServiceClient::new(self.channel.clone());
+        let mut client = AuditServiceClient::new(self.channel());
         self.call("append_intent", self.timeout, client.append_intent(request)).await.map(|answer| answer.decision_id)
     }
 
     pub(crate) async fn append_outcome(&self, request: AppendOutcomeRequest) -> Result<(), PdpError> {
-        let mut client = AuditServiceClient::new(self.channel.clone());
+        let mut client = AuditServiceClient::new(self.channel());
         self.call("append_outcome", self.timeout, client.append_outcome(request)).await.map(drop)
     }
 
     /// How many of `entries` are durable now, counted from the first.
     pub(crate) async fn append_journal(&self, pep_id: &str, entries: Vec<JournalEntry>) -> Result<u32, PdpError> {
-        let mut client = AuditServiceClient::new(self.channel.clone()).max_encoding_message_size(usize::MAX);
+        let mut client = AuditServiceClient::new(self.channel()).max_encoding_message_size(usize::MAX);
         let request = AppendJournalRequest { pep_id: pep_id.to_owned(), entries };
         self.call("append_journal", self.timeout, client.append_journal(request)).await.map(|answer| answer.appended)
     }
 
     /// The approval once it is no longer pending, or as it is after `wait`.
     pub(crate) async fn wait_approval(&self, approval_id: &str, wait: Duration) -> Result<Approval, PdpError> {
-        let mut client = ApprovalServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let mut client = ApprovalServiceClient::new(self.channel()).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let timeout_ms = u32::try_from(wait.as_millis()).unwrap_or(30_000).min(30_000);
         let request = WaitApprovalRequest { approval_id: approval_id.to_owned(), timeout_ms };
         let answer = self.call("wait_approval", wait + self.timeout, client.wait_approval(request)).await?;
@@ -193,13 +199,13 @@ impl Pdp {
     }
 
     pub(crate) async fn cancel_approval(&self, approval_id: &str) -> Result<(), PdpError> {
-        let mut client = ApprovalServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let mut client = ApprovalServiceClient::new(self.channel()).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let request = CancelApprovalRequest { approval_id: approval_id.to_owned() };
         self.call("cancel_approval", self.timeout, client.cancel_approval(request)).await.map(drop)
     }
 
     pub(crate) async fn watch(&self, pep_id: &str) -> Result<Streaming<WatchResponse>, PdpError> {
-        let mut client = WatchServiceClient::new(self.channel.clone());
+        let mut client = WatchServiceClient::new(self.channel());
         let request = WatchRequest { pep_id: pep_id.to_owned(), instance_id: self.instance_id.as_ref().to_owned() };
         self.call("watch", self.timeout, client.watch(request)).await
     }
@@ -209,14 +215,14 @@ impl Pdp {
         &self,
         pep_id: &str,
     ) -> Result<Streaming<TakeCatalogQuestionsResponse>, PdpError> {
-        let mut client = CatalogServiceClient::new(self.channel.clone());
+        let mut client = CatalogServiceClient::new(self.channel());
         let request = TakeCatalogQuestionsRequest { pep_id: pep_id.to_owned() };
         self.call("take_catalog_questions", self.timeout, client.take_catalog_questions(request)).await
     }
 
     /// Makes durable that this text is about to be sent; its decision id.
     pub(crate) async fn begin_catalog_query(&self, question_id: &str, sql: &str) -> Result<String, PdpError> {
-        let mut client = CatalogServiceClient::new(self.channel.clone());
+        let mut client = CatalogServiceClient::new(self.channel());
         let request = BeginCatalogQueryRequest { question_id: question_id.to_owned(), sql: sql.to_owned() };
         let begun = self.call("begin_catalog_query", self.timeout, client.begin_catalog_query(request)).await?;
         if begun.decision_id.is_empty() {
@@ -226,7 +232,7 @@ impl Pdp {
     }
 
     pub(crate) async fn answer_catalog_question(&self, answer: AnswerCatalogQuestionRequest) -> Result<(), PdpError> {
-        let mut client = CatalogServiceClient::new(self.channel.clone()).max_encoding_message_size(usize::MAX);
+        let mut client = CatalogServiceClient::new(self.channel()).max_encoding_message_size(usize::MAX);
         self.call("answer_catalog_question", self.timeout, client.answer_catalog_question(answer)).await.map(drop)
     }
 
@@ -261,6 +267,20 @@ impl Pdp {
             code => PdpError::Refused { code, message: status.message().to_owned() },
         }
     }
+}
+
+/// Opened with the first call.
+fn connection(config: &config::Pdp, tls: Option<ClientTlsConfig>) -> Result<Channel, PdpSetupError> {
+    let mut endpoint = Endpoint::from(config.url.clone())
+        .connect_timeout(config.connect_timeout)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(config.timeout)
+        .keep_alive_while_idle(true);
+    if let Some(tls) = tls {
+        endpoint = endpoint.tls_config(tls)?;
+    }
+    Ok(endpoint.connect_lazy())
 }
 
 fn malformed(message: &str) -> PdpError {

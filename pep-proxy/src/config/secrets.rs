@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hyper_rustls::ConfigBuilderExt as _;
 use icegate_pep_masking::KeyRing;
-use icegate_pep_protocol::Secret;
+use icegate_pep_protocol::{SealKey, Sealer, Secret};
 use rsa::{
     RsaPrivateKey,
     pkcs1::DecodeRsaPrivateKey as _,
@@ -33,7 +33,7 @@ pub struct Secrets {
     /// None without `masking.keys_file`.
     pub(crate) mask_keys: KeyRing,
     /// Newest first, never empty.
-    pub(crate) token_keys: Vec<Zeroizing<[u8; 32]>>,
+    pub(crate) token_keys: TokenKeys,
     /// The keys are this process's own: a restart ends all sessions.
     pub(crate) token_keys_passing: bool,
 }
@@ -85,8 +85,14 @@ impl ConnectionSecrets {
     }
 }
 
+/// What seals and opens the tokens of one connection.
+pub(crate) fn sealer(keys: &TokenKeys, connection: &str) -> Result<Sealer, SecretsError> {
+    let keys = keys.iter().map(|key| SealKey::new(*key_of_connection(key, connection))).collect();
+    Sealer::new(keys).ok_or_else(|| unusable("tokens.keys_file", "no key"))
+}
+
 /// The key of one connection, of those the file has for all: what is sealed for one opens for no other.
-pub(crate) fn key_of_connection(key: &[u8; 32], name: &str) -> Zeroizing<[u8; 32]> {
+fn key_of_connection(key: &[u8; 32], name: &str) -> Zeroizing<[u8; 32]> {
     if name.is_empty() {
         return Zeroizing::new(*key);
     }
@@ -230,7 +236,7 @@ fn certified(tls: &ServerTls) -> Result<CertifiedKey, SecretsError> {
         .map_err(|error| unusable("listen.tls", format!("certificate and key do not go together: {error}")))
 }
 
-fn pdp_tls(tls: &ClientTls) -> Result<ClientTlsConfig, SecretsError> {
+pub(crate) fn pdp_tls(tls: &ClientTls) -> Result<ClientTlsConfig, SecretsError> {
     // Parsed once here so that a wrong file is named at start, then given to tonic as PEM.
     certificates("pdp.tls.ca", &tls.ca)?;
     certificates("pdp.tls.cert", &tls.cert)?;
@@ -314,7 +320,8 @@ pub(crate) fn mask_keys(path: &Path) -> Result<KeyRing, SecretsError> {
     KeyRing::parse(text).map_err(|error| unusable(KEY, format!("`{}`: {error}", path.display())))
 }
 
-type TokenKeys = Vec<Zeroizing<[u8; 32]>>;
+/// Keys that seal tokens, newest first.
+pub(crate) type TokenKeys = Vec<Zeroizing<[u8; 32]>>;
 
 fn token_keys(config: &Config) -> Result<(TokenKeys, bool), SecretsError> {
     const KEY: &str = "tokens.keys_file";
@@ -330,6 +337,12 @@ fn token_keys(config: &Config) -> Result<(TokenKeys, bool), SecretsError> {
         })?;
         return Ok((vec![key], false));
     }
+    Ok((token_keys_in(path)?, false))
+}
+
+/// The keys in a file: at least one.
+pub(crate) fn token_keys_in(path: &Path) -> Result<TokenKeys, SecretsError> {
+    const KEY: &str = "tokens.keys_file";
     let bytes = read(KEY, path)?;
     let text = std::str::from_utf8(&bytes).map_err(|_| unusable(KEY, "the file is not text"))?;
     let mut keys = Vec::new();
@@ -356,7 +369,7 @@ fn token_keys(config: &Config) -> Result<(TokenKeys, bool), SecretsError> {
     if keys.is_empty() {
         return Err(unusable(KEY, format!("`{}` holds no key: `openssl rand -base64 32 > <file>`", path.display())));
     }
-    Ok((keys, false))
+    Ok(keys)
 }
 
 fn fresh_key() -> Result<Zeroizing<[u8; 32]>, SecretsError> {

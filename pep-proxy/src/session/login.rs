@@ -262,7 +262,7 @@ fn seal(proxy: &Proxy, sealed: &SealedSession) -> Result<Secret, Stop> {
         || Stop::new(PepCode::RequestLimit, "icegate cannot make a token for this session. Tell whoever runs icegate.");
     let mut nonce = [0; NONCE_BYTES];
     getrandom::fill(&mut nonce).map_err(|_| failed())?;
-    proxy.sealer.seal(sealed, nonce).map_err(|_| failed())
+    proxy.sealing.load().sealer.seal(sealed, nonce).map_err(|_| failed())
 }
 
 /// An id for a call of our own.

@@ -1,10 +1,12 @@
-//! Which session a token stands for, once it has been opened: opening one costs more than all else a poll takes.
+//! The keys of tokens, and which session a token stands for once it has been opened: opening one costs more than all else a
+//! poll takes.
 
 use std::{
     sync::{Arc, Weak},
     time::Duration,
 };
 
+use icegate_pep_protocol::Sealer;
 use moka::sync::Cache;
 
 use super::Session;
@@ -13,6 +15,20 @@ use super::Session;
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// How long one that is not used is remembered.
 const IDLE: Duration = Duration::from_mins(10);
+
+/// What tokens are sealed and opened with, and those it has opened. They change as one: what a key opened that is gone, even
+/// at the last moment, is remembered nowhere that is looked at.
+#[derive(Debug)]
+pub(crate) struct Sealing {
+    pub(crate) sealer: Sealer,
+    pub(crate) opened: Opened,
+}
+
+impl Sealing {
+    pub(crate) fn new(sealer: Sealer) -> Self {
+        Self { sealer, opened: Opened::new() }
+    }
+}
 
 /// Session tokens opened lately. Known by all their bytes, so that none stands for another.
 #[derive(Debug)]
@@ -26,7 +42,7 @@ struct Entry {
 }
 
 impl Opened {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         let weigh = |token: &String, _: &Entry| u32::try_from(token.len() + size_of::<Entry>()).unwrap_or(u32::MAX);
         Self(Cache::builder().max_capacity(BYTES_MAX).weigher(weigh).time_to_idle(IDLE).build())
     }

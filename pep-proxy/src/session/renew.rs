@@ -23,12 +23,13 @@ pub(crate) async fn renew(proxy: &Arc<Proxy>, call: &Call) -> Result<Bytes, Stop
     let request = RenewRequest::parse(&body).map_err(|error| Stop::new(error.code(), format!("{error}.")))?;
     let now_ms = unix_ms();
     let token = call.token().ok_or(Stop::TokenInvalid)?;
-    let sealed = proxy.sealer.open(token, TokenKind::Master, now_ms).map_err(|error| match error {
+    let sealing = proxy.sealing.load_full();
+    let sealed = sealing.sealer.open(token, TokenKind::Master, now_ms).map_err(|error| match error {
         TokenError::Expired => Stop::MasterExpired,
         TokenError::Malformed | TokenError::UnknownKey | TokenError::Forged => Stop::TokenInvalid,
     })?;
     // The old session token may be past its end, or of a key that is gone; it may not be another session's.
-    if let Ok(old) = proxy.sealer.open_ignoring_expiry(request.old_session_token.expose(), TokenKind::Session)
+    if let Ok(old) = sealing.sealer.open_ignoring_expiry(request.old_session_token.expose(), TokenKind::Session)
         && old.session_id != sealed.session_id
     {
         return Err(Stop::TokenInvalid);

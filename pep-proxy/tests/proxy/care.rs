@@ -140,6 +140,56 @@ async fn a_new_password_counts_for_new_logins_and_a_bad_one_for_none() {
     stage.assert_nothing_leaked();
 }
 
+/// The key a token was sealed with.
+fn key_of(token: &str) -> &str {
+    token.get("ig1.".len()..).and_then(|token| token.get(..5)).unwrap()
+}
+
+#[tokio::test]
+async fn keys_of_tokens_change_while_sessions_stand() {
+    const FRESH: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+    let mut stage = Stage::new().await;
+    stage.driver.login().await;
+    let renewed = async |stage: &Stage| {
+        let renew = json!({ "oldSessionToken": stage.driver.token, "requestType": "RENEW" });
+        let reply = stage.driver.call("POST", "/session/token-request", &stage.driver.master, &renew).await;
+        reply["data"]["sessionToken"].as_str().unwrap_or_default().to_owned()
+    };
+    let succeeds = async |driver: &Driver| driver.query("select 1").await["success"] == true;
+    let file = stage.dir().join("keys");
+    let old = std::fs::read_to_string(&file).unwrap();
+
+    // The first key seals, both open.
+    replace(&file, &format!("# of today\n{FRESH}\n{old}"));
+    eventually("sealed with the new one", || async {
+        let token = renewed(&stage).await;
+        !token.is_empty() && key_of(&token) != key_of(&stage.driver.token)
+    })
+    .await;
+    assert!(succeeds(&stage.driver).await, "the old token still opens");
+
+    let refused = counted(&stage, "token-keys", "refused").await;
+    for bad in ["", "nonsense\n", "# none\n"] {
+        let before = counted(&stage, "token-keys", "refused").await;
+        replace(&file, bad);
+        eventually("told of", || async { counted(&stage, "token-keys", "refused").await > before }).await;
+    }
+    std::fs::remove_file(&file).unwrap();
+    eventually("told of", || async { counted(&stage, "token-keys", "refused").await > refused + 3 }).await;
+    assert!(succeeds(&stage.driver).await, "what cannot be used leaves what was in force");
+    let mut driver = stage.driver.clone();
+    driver.token = renewed(&stage).await;
+    assert_ne!(key_of(&driver.token), key_of(&stage.driver.token));
+
+    // What the key that is gone has sealed opens no more; the session it was for stands, by its new token.
+    replace(&file, FRESH);
+    eventually("gone", || async { stage.driver.query("select 1").await["code"] == "390104" }).await;
+    assert_eq!(renewed(&stage).await, "", "its master token neither");
+    assert!(succeeds(&driver).await);
+    assert_eq!(stage.upstream.calls_to("/session/v1/login-request").len(), 1);
+    stage.assert_nothing_leaked();
+}
+
 #[tokio::test]
 async fn many_calls_that_meet_an_expired_token_renew_it_once() {
     let mut stage = Stage::new().await;

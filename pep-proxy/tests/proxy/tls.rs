@@ -20,6 +20,9 @@ async fn drivers_and_the_pdp_are_spoken_to_over_tls() {
     for (name, text) in [
         ("cert.pem", cert.clone()),
         ("key.pem", key.clone()),
+        ("pdp-ca.pem", cert.clone()),
+        ("client.pem", cert.clone()),
+        ("client-key.pem", key.clone()),
         ("stranger.pem", stranger.cert.pem()),
         ("stranger-key.pem", stranger.signing_key.serialize_pem()),
         ("pw", "s3cret".to_owned()),
@@ -48,12 +51,11 @@ password_file = "{at}/pw"
 reread = "50ms"
 [pdp]
 url = "https://localhost:{port}"
-tls = {{ ca = "{at}/cert.pem", cert = "{at}/{client}.pem", key = "{at}/{key}.pem" }}
+tls = {{ ca = "{at}/pdp-ca.pem", cert = "{at}/{client}.pem", key = "{at}/{client}-key.pem" }}
 [journal]
 path = "{at}/{journal}"
 "#,
             port = pdp_addr.port(),
-            key = if client == "cert" { "key" } else { "stranger-key" },
         )
     };
     let login = concat!(
@@ -61,7 +63,7 @@ path = "{at}/{journal}"
         r#"{"data":{"AUTHENTICATOR":"OAUTH","TOKEN":"good.token"}}"#
     );
 
-    let known = icegate_pep::start(Config::parse(&config("cert", "a"), "pep.toml").unwrap()).await.unwrap();
+    let known = icegate_pep::start(Config::parse(&config("client", "a"), "pep.toml").unwrap()).await.unwrap();
     eventually("login", || async { over_tls(known.addr(), &cert, login).await.contains("\"success\":true") }).await;
 
     // A proxy whose certificate the PDP does not know gets nowhere.
@@ -70,6 +72,12 @@ path = "{at}/{journal}"
     let reply = over_tls(unknown.addr(), &cert, login).await;
     assert!(reply.contains("[PDP-UNREACHABLE]"), "{reply}");
     assert_eq!(pdp.told.lock().unwrap().opened.len(), opened);
+    // Until it shows another one, without a restart. Half of a pair is not one.
+    std::fs::write(dir.path().join("stranger.pem"), &cert).unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert!(over_tls(unknown.addr(), &cert, login).await.contains("[PDP-UNREACHABLE]"));
+    std::fs::write(dir.path().join("stranger-key.pem"), &key).unwrap();
+    eventually("known", || async { over_tls(unknown.addr(), &cert, login).await.contains("\"success\":true") }).await;
 
     // A new certificate is shown to whoever connects after it. Half of a pair is not one: the old one stays.
     let fresh = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
@@ -82,7 +90,7 @@ path = "{at}/{journal}"
     assert!(connect(known.addr(), &cert).await.is_err(), "the old one is no longer shown");
 }
 
-async fn connect(
+pub async fn connect(
     addr: std::net::SocketAddr,
     ca: &str,
 ) -> std::io::Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>> {
@@ -94,7 +102,7 @@ async fn connect(
     connector.connect(ServerName::try_from("localhost").unwrap(), stream).await
 }
 
-async fn over_tls(addr: std::net::SocketAddr, ca: &str, request: &str) -> String {
+pub async fn over_tls(addr: std::net::SocketAddr, ca: &str, request: &str) -> String {
     let mut stream = connect(addr, ca).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut reply = Vec::new();
