@@ -19,6 +19,7 @@ mod http2;
 mod masking;
 mod outward;
 mod pdp;
+mod sighup;
 mod sign_in;
 mod stage;
 mod storage;

@@ -83,7 +83,7 @@ async fn what_a_connection_ends_under_is_not_sent_again() {
 #[tokio::test]
 async fn no_more_calls_than_there_are_places_for_and_aborts_get_through() {
     const LIMITS: &str = "[limits]\nupstream_calls_per_connection_max = 2\nupstream_wait = \"2s\"\n";
-    let mut stage = Stage::with("0s", LIMITS).await;
+    let stage = Stage::with("0s", LIMITS).await;
     let mut drivers = [stage.driver.clone(), stage.driver.clone(), stage.driver.clone()];
     for driver in &mut drivers {
         driver.login().await;
