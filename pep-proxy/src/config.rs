@@ -225,12 +225,23 @@ pub struct Results {
 }
 
 /// What results are masked with.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Masking {
     /// Keys of `tokenize` and `fpe`, one per line; `None`: nothing that needs one runs.
-    pub keys_file: Option<PathBuf>,
+    pub keys: Option<MaskKeys>,
+    /// How often a command is asked for them again.
+    pub keys_every: Duration,
     /// What every `scan` looks for besides.
     pub patterns: Vec<Pattern>,
+}
+
+/// Where keys of masks come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MaskKeys {
+    /// A file.
+    File(PathBuf),
+    /// What a program writes: its path, and its arguments.
+    Command(PathBuf, Vec<String>),
 }
 
 /// How the parts of a result in storage reach drivers.

@@ -7,15 +7,14 @@
 use std::{
     collections::HashMap,
     fmt,
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use icegate_pep_masking::{
-    Alphabet, ArrowMasker, ColumnType, Detector, JsonMasker, Key, KeyError, KeyRef, KeyRing, KeySource, Limits,
-    MaskSource, MaskSpec, MaskedColumn, MaskingError, Pattern, PatternError, Plan, PlanSpec, Scanner, Shape, SpecError,
+    Alphabet, ArrowMasker, ColumnType, Detector, JsonMasker, Key, KeyError, KeyRef, KeySource, Limits, MaskSource,
+    MaskSpec, MaskedColumn, MaskingError, Pattern, PatternError, Plan, PlanSpec, Scanner, Shape, SpecError,
 };
 use icegate_pep_protocol::{
     ChunkFormat, PepCode, Reply,
@@ -28,8 +27,8 @@ use tracing::warn;
 use crate::{
     chunk::{Treatment, Untreatable},
     config::{
-        self,
-        secrets::{self, SecretsError},
+        self, MaskKeys,
+        secrets::{self, ReadKeys, SecretsError},
     },
     metrics::{MASKED_CELLS, REPLIES_WITHHELD},
     refuse::Stop,
@@ -37,8 +36,8 @@ use crate::{
 
 /// What masks of results are applied with, for all connections.
 pub(crate) struct Masking {
-    keys_file: Option<PathBuf>,
-    keys: ArcSwap<KeyRing>,
+    from: Option<MaskKeys>,
+    keys: ArcSwap<ReadKeys>,
     patterns: Vec<Pattern>,
     /// One per set of detectors that was asked for; there are few.
     scanners: Mutex<HashMap<Vec<Detector>, Arc<Scanner>>>,
@@ -73,21 +72,22 @@ pub(crate) struct ResultPlan {
 }
 
 impl Masking {
-    pub(crate) fn new(config: &config::Masking, keys: KeyRing) -> Self {
+    pub(crate) fn new(config: &config::Masking, keys: ReadKeys) -> Self {
         Self {
-            keys_file: config.keys_file.clone(),
+            from: config.keys.clone(),
             keys: ArcSwap::from_pointee(keys),
             patterns: config.patterns.clone(),
             scanners: Mutex::default(),
         }
     }
 
-    /// Reads the key file again. One that cannot be used leaves the keys before in force.
-    pub(crate) fn reread(&self) -> Result<(), SecretsError> {
-        if let Some(path) = &self.keys_file {
-            self.keys.store(Arc::new(secrets::mask_keys(path)?));
-        }
-        Ok(())
+    /// Reads the keys again, and says whether they are others. What cannot be used leaves the keys before in force.
+    pub(crate) fn reread(&self) -> Result<bool, SecretsError> {
+        let Some(from) = &self.from else { return Ok(false) };
+        let fresh = secrets::mask_keys(from)?;
+        let others = fresh.digest != self.keys.load().digest;
+        self.keys.store(Arc::new(fresh));
+        Ok(others)
     }
 
     /// What the results of a request wear, every mask known, possible, and its key at hand.
@@ -127,7 +127,7 @@ impl Masking {
 
 impl KeySource for Masking {
     fn key(&self, wanted: &KeyRef) -> Result<Arc<Key>, KeyError> {
-        self.keys.load().key(wanted)
+        self.keys.load().ring.key(wanted)
     }
 }
 

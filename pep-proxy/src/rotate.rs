@@ -1,15 +1,20 @@
-//! Credentials and keys that change while the proxy runs: their files are looked at every so often, and at once on SIGHUP. What is
-//! new counts for logins and connections that begin after it; sessions keep what they have. What cannot be used is told
-//! of and leaves what was in force.
+//! Credentials and keys that change while the proxy runs: their files are looked at every so often, and at once on SIGHUP; a command
+//! for keys is run likewise. What is new counts for logins and connections that begin after it; sessions keep what they have.
+//! What cannot be used is told of and leaves what was in force.
 
-use std::{fmt, fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt, fs,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sha2::{Digest as _, Sha256};
 use tracing::{error, info};
 
 use crate::{
     config::{
-        self, Listen, Upstream, UpstreamAuth,
+        self, Listen, MaskKeys, Upstream, UpstreamAuth,
         secrets::{self, SecretsError, ServedTls},
     },
     masking::Masking,
@@ -19,20 +24,31 @@ use crate::{
     session::opened::Sealing,
 };
 
-type Reread = Box<dyn Fn() -> Result<(), SecretsError> + Send>;
+/// Reads it again, and says whether it is another one.
+type Reread = Box<dyn Fn() -> Result<bool, SecretsError> + Send>;
 
-/// Files that are one thing together.
+/// What is one thing together.
 pub(crate) struct Watched {
     what: &'static str,
-    files: Vec<PathBuf>,
-    /// Of what was read last, whether it could be used or not.
-    seen: Option<[u8; 32]>,
+    source: Source,
     reread: Reread,
+}
+
+/// When there may be something new.
+#[derive(Debug)]
+enum Source {
+    Files {
+        files: Vec<PathBuf>,
+        /// Of what was read last, whether it could be used or not.
+        seen: Option<[u8; 32]>,
+    },
+    /// Only whoever is asked knows.
+    Asked { every: Duration, next: Instant },
 }
 
 impl fmt::Debug for Watched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watched").field("what", &self.what).field("files", &self.files).finish_non_exhaustive()
+        f.debug_struct("Watched").field("what", &self.what).field("source", &self.source).finish_non_exhaustive()
     }
 }
 
@@ -41,7 +57,7 @@ pub(crate) fn credential(config: &Upstream, proxy: &Arc<Proxy>) -> Option<Watche
     match &config.auth {
         UpstreamAuth::KeyPair(file) | UpstreamAuth::PasswordFile(file) => {
             let proxy = Arc::clone(proxy);
-            Some(Watched::new("credential", vec![file.clone()], Box::new(move || proxy.account.reread())))
+            Some(Watched::new("credential", vec![file.clone()], move || proxy.account.reread()))
         }
         UpstreamAuth::PasswordEnv(_) => None,
     }
@@ -51,13 +67,17 @@ pub(crate) fn credential(config: &Upstream, proxy: &Arc<Proxy>) -> Option<Watche
 pub(crate) fn certificate(config: &Listen, tls: Option<&ServedTls>) -> Option<Watched> {
     let (files, tls) = (config.tls.as_ref()?, tls.cloned()?);
     let files = vec![files.cert.clone(), files.key.clone()];
-    Some(Watched::new("certificate", files, Box::new(move || tls.reread())))
+    Some(Watched::new("certificate", files, move || tls.reread()))
 }
 
 /// The keys of masks.
 pub(crate) fn mask_keys(config: &config::Masking, masking: &Arc<Masking>) -> Option<Watched> {
-    let (file, masking) = (config.keys_file.clone()?, Arc::clone(masking));
-    Some(Watched::new("mask-keys", vec![file], Box::new(move || masking.reread())))
+    let source = match config.keys.clone()? {
+        MaskKeys::File(file) => Source::Files { files: vec![file], seen: None },
+        MaskKeys::Command(..) => Source::Asked { every: config.keys_every, next: Instant::now() + config.keys_every },
+    };
+    let masking = Arc::clone(masking);
+    Some(Watched { what: "mask-keys", source, reread: Box::new(move || masking.reread()) })
 }
 
 /// The keys of tokens, of all connections. What they seal is taken from then on by those that are left; nobody's session ends.
@@ -73,7 +93,7 @@ pub(crate) fn token_keys(config: &config::Tokens, proxies: &[Arc<Proxy>]) -> Opt
         }
         Ok(())
     };
-    Some(Watched::new("token-keys", files, Box::new(reread)))
+    Some(Watched::new("token-keys", files, reread))
 }
 
 /// What is shown to the PDP of one connection, and whom it is believed to be.
@@ -87,40 +107,71 @@ pub(crate) fn pdp_certificate(config: &config::Pdp, proxy: &Arc<Proxy>) -> Optio
             message: format!("certificate and key do not go together: {}", said(&error)),
         })
     };
-    Some(Watched::new("pdp-certificate", files, Box::new(reread)))
+    Some(Watched::new("pdp-certificate", files, reread))
 }
 
-/// Looks at them for as long as it is polled. Never returns.
+/// Looks at them for as long as it is polled.
 pub(crate) async fn keep(mut all: Vec<Watched>, every: Duration) {
     let mut tick = tokio::time::interval(every);
     let mut told = Told::new();
     loop {
-        tokio::select! {
-            _ = tick.tick() => {}
-            () = told.hung_up() => info!("told to read credentials, certificates and keys again"),
-        }
-        for watched in &mut all {
-            watched.look();
-        }
+        let told = tokio::select! {
+            _ = tick.tick() => false,
+            () = told.hung_up() => {
+                info!("told to read credentials, certificates and keys again");
+                true
+            }
+        };
+        // A command takes its time.
+        let looked = tokio::task::spawn_blocking(move || {
+            for watched in &mut all {
+                watched.look(told);
+            }
+            all
+        });
+        let Ok(looked) = looked.await else {
+            error!("credentials, certificates and keys are no longer read again; start the proxy anew");
+            return;
+        };
+        all = looked;
     }
 }
 
 impl Watched {
-    fn new(what: &'static str, files: Vec<PathBuf>, reread: Reread) -> Self {
-        Self { what, files, seen: None, reread }
+    fn new(
+        what: &'static str,
+        files: Vec<PathBuf>,
+        reread: impl Fn() -> Result<(), SecretsError> + Send + 'static,
+    ) -> Self {
+        let source = Source::Files { files, seen: None };
+        Self { what, source, reread: Box::new(move || reread().map(|()| true)) }
     }
 
-    /// Reads what has changed. By content: a file may be replaced by a link, or written anew with its old time.
-    fn look(&mut self) {
-        let now = self.digest();
-        let before = self.seen.replace(now);
-        if before == Some(now) {
-            return;
-        }
+    /// Reads what may have changed. Files by content: one may be replaced by a link, or written anew with its old time.
+    fn look(&mut self, told: bool) {
+        let first = match &mut self.source {
+            Source::Files { files, seen } => {
+                let now = digest(files);
+                let before = seen.replace(now);
+                if before == Some(now) {
+                    return;
+                }
+                before.is_none()
+            }
+            Source::Asked { every, next } => {
+                let now = Instant::now();
+                if !told && now < *next {
+                    return;
+                }
+                *next = now + *every;
+                false
+            }
+        };
         let result = match (self.reread)() {
+            Ok(false) => return,
             // The first look is at what the start has read.
-            Ok(()) if before.is_none() => return,
-            Ok(()) => {
+            Ok(true) if first => return,
+            Ok(true) => {
                 info!(what = self.what, "new one in force");
                 "taken"
             }
@@ -131,20 +182,20 @@ impl Watched {
         };
         metrics::counter!(REREADS, "what" => self.what, "result" => result).increment(1);
     }
+}
 
-    fn digest(&self) -> [u8; 32] {
-        let mut hash = Sha256::new();
-        for file in &self.files {
-            match fs::read(file).map(zeroize::Zeroizing::new) {
-                Ok(bytes) => {
-                    hash.update((bytes.len() as u64).to_le_bytes());
-                    hash.update(&*bytes);
-                }
-                Err(_) => hash.update(u64::MAX.to_le_bytes()),
+fn digest(files: &[PathBuf]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for file in files {
+        match fs::read(file).map(zeroize::Zeroizing::new) {
+            Ok(bytes) => {
+                hash.update((bytes.len() as u64).to_le_bytes());
+                hash.update(&*bytes);
             }
+            Err(_) => hash.update(u64::MAX.to_le_bytes()),
         }
-        hash.finalize().into()
     }
+    hash.finalize().into()
 }
 
 /// SIGHUP, where there is such a thing.

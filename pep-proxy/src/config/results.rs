@@ -1,13 +1,13 @@
 //! What is done with results: how their parts reach drivers, and what they are masked with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use icegate_pep_masking::{Pattern, Scanner};
 use icegate_pep_protocol::HostPattern;
 use serde::Deserialize;
 
 use super::{
-    Delivering, Masking, Results,
+    Delivering, MaskKeys, Masking, Results,
     raw::{Fault, Text, base_url, duration},
 };
 
@@ -29,6 +29,8 @@ pub(super) struct RawResults {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawMasking {
     keys_file: Option<PathBuf>,
+    keys_command: Option<Vec<String>>,
+    keys_every: Option<Text>,
     #[serde(default)]
     patterns: Vec<RawPattern>,
 }
@@ -81,7 +83,27 @@ pub(super) fn results_of(raw: RawResults) -> Result<Results, Fault> {
 
 pub(super) fn masking_of(raw: RawMasking) -> Result<Masking, Fault> {
     let patterns = raw.patterns.into_iter().map(|RawPattern { name, regex }| Pattern { name, regex }).collect();
-    let masking = Masking { keys_file: raw.keys_file, patterns };
+    let keys = match (raw.keys_file, raw.keys_command.as_deref()) {
+        (None, None) => None,
+        (Some(file), None) => Some(MaskKeys::File(file)),
+        (None, Some([program, arguments @ ..])) if Path::new(program).is_absolute() => {
+            Some(MaskKeys::Command(program.into(), arguments.to_vec()))
+        }
+        (None, Some(_)) => {
+            let message = "`masking.keys_command` begins with the whole path of a program, as in [\"/usr/local/bin/mask-keys\"]; no shell reads it";
+            return Err(Fault::at("masking", "keys_command", message));
+        }
+        (Some(_), Some(_)) => {
+            let message = "`masking.keys_file` and `masking.keys_command` exclude each other; remove one";
+            return Err(Fault::at("masking", "keys_command", message));
+        }
+    };
+    let keys_every = duration("masking", "keys_every", raw.keys_every.as_ref(), "10m")?;
+    if keys_every.is_zero() {
+        let message = "`masking.keys_every` is 0; the command is run every so often, as in \"10m\"";
+        return Err(Fault::at("masking", "keys_every", message));
+    }
+    let masking = Masking { keys, keys_every, patterns };
     match Scanner::new(&[], &masking.patterns) {
         Ok(_) => Ok(masking),
         Err(error) => Err(Fault::at("masking", "patterns", format!("`masking.patterns`: {error}"))),

@@ -22,7 +22,9 @@ use sha2::{Digest as _, Sha256};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 use zeroize::Zeroizing;
 
-use super::{ClientTls, Config, Connection, ServerTls, SignIn, UpstreamAuth};
+use super::{ClientTls, Config, Connection, MaskKeys, ServerTls, SignIn, UpstreamAuth};
+
+mod command;
 
 /// Everything secret a proxy works with, parsed.
 pub struct Secrets {
@@ -30,8 +32,7 @@ pub struct Secrets {
     /// In the order of the connections.
     pub(crate) connections: Vec<ConnectionSecrets>,
     pub(crate) storage_tls: Arc<rustls::ClientConfig>,
-    /// None without `masking.keys_file`.
-    pub(crate) mask_keys: KeyRing,
+    pub(crate) mask_keys: ReadKeys,
     /// Newest first, never empty.
     pub(crate) token_keys: TokenKeys,
     /// The keys are this process's own: a restart ends all sessions.
@@ -186,7 +187,7 @@ impl Secrets {
             storage_tls: client_tls("results.ca", config.results.ca.as_deref())?,
             token_keys,
             token_keys_passing,
-            mask_keys: config.masking.keys_file.as_deref().map(mask_keys).transpose()?.unwrap_or_default(),
+            mask_keys: config.masking.keys.as_ref().map(mask_keys).transpose()?.unwrap_or_default(),
         })
     }
 }
@@ -313,11 +314,30 @@ pub(crate) fn key_pair(path: &Path) -> Result<Credential, SecretsError> {
     Ok(Credential::KeyPair { key, fingerprint })
 }
 
-pub(crate) fn mask_keys(path: &Path) -> Result<KeyRing, SecretsError> {
-    const KEY: &str = "masking.keys_file";
-    let bytes = read(KEY, path)?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| unusable(KEY, "the file is not text"))?;
-    KeyRing::parse(text).map_err(|error| unusable(KEY, format!("`{}`: {error}", path.display())))
+/// Keys of masks, and of which text they were read. None without `[masking]`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ReadKeys {
+    pub(crate) ring: KeyRing,
+    pub(crate) digest: [u8; 32],
+}
+
+pub(crate) fn mask_keys(from: &MaskKeys) -> Result<ReadKeys, SecretsError> {
+    let (key, path, bytes) = match from {
+        MaskKeys::File(path) => ("masking.keys_file", path, read("masking.keys_file", path)?),
+        MaskKeys::Command(path, arguments) => {
+            let key = "masking.keys_command";
+            let said = command::output(path, arguments).map_err(|why| match why {
+                command::Mute::Unstarted(source) => {
+                    SecretsError::Unreadable { key, path: path.display().to_string(), source }
+                }
+                why => unusable(key, format!("`{}` {why}", path.display())),
+            })?;
+            (key, path, said)
+        }
+    };
+    let text = std::str::from_utf8(&bytes).map_err(|_| unusable(key, format!("`{}`: no text", path.display())))?;
+    let ring = KeyRing::parse(text).map_err(|error| unusable(key, format!("`{}`: {error}", path.display())))?;
+    Ok(ReadKeys { ring, digest: Sha256::digest(&bytes).into() })
 }
 
 /// Keys that seal tokens, newest first.

@@ -83,6 +83,9 @@ async fn a_hangup_has_everything_read_again() {
     let first = certificate();
     write("pw", "s3cret-1");
     write("tokens", &mask_key('E'));
+    // A program that unwraps keys, and talks about them.
+    write("kms", "cat mask.keys >&2; test \"$1\" = crm && cat mask.keys; exit \"$(cat status)\"");
+    write("status", "0");
     write("mask.keys", &format!("crm 1 {}\n", mask_key('I')));
     let (pdp_addr, _pdp) = FakePdp::new().serve("127.0.0.1:0".parse().unwrap()).await;
     let (upstream, upstream_addr) = FakeUpstream::serve().await;
@@ -93,7 +96,7 @@ listen = {{ addr = "127.0.0.1:0", tls = {{ cert = "cert.pem", key = "key.pem" }}
 upstream = {{ url = "http://{upstream_addr}", danger_plaintext = true, account = "acct", user = "svc", auth = "password", password_file = "pw", reread = "1h" }}
 pdp = {{ url = "http://{pdp_addr}", danger_plaintext = true }}
 tokens = {{ keys_file = "tokens" }}
-masking = {{ keys_file = "mask.keys" }}
+masking = {{ keys_command = ["/bin/sh", "kms", "crm"], keys_every = "1h" }}
 metrics = {{ addr = "127.0.0.1:0" }}
 "#
     );
@@ -130,9 +133,15 @@ metrics = {{ addr = "127.0.0.1:0" }}
     assert_eq!(logs_in(&second).await.as_deref(), Some("s3cret-2"), "what was in force stays");
     assert_eq!(program.reread("taken").await, [1; 4]);
 
+    // Good keys of a program that fails are none, and keys that are as they were are nothing new.
+    write("mask.keys", &format!("crm 2 {}\n", mask_key('U')));
+    write("status", "1");
+    program.hang_up();
+    eventually("said", || async { program.reread("refused").await == [1, 1, 2, 1] }).await;
+
     let log = std::fs::read_to_string(at.join("log")).unwrap();
     for (what, key) in
-        FILES.iter().zip(["upstream.password_file", "listen.tls.cert", "masking.keys_file", "tokens.keys_file"])
+        FILES.iter().zip(["upstream.password_file", "listen.tls.cert", "masking.keys_command", "tokens.keys_file"])
     {
         let told =
             |line: &&str| line.contains("new one not usable; the one before stays in force") && line.contains(what);
@@ -141,5 +150,41 @@ metrics = {{ addr = "127.0.0.1:0" }}
     }
     for secret in ["s3cret", "canary"].map(str::to_owned).into_iter().chain(['E', 'I', 'Q', 'U'].map(mask_key)) {
         assert!(!log.contains(&secret), "`{secret}` in\n{log}");
+    }
+}
+
+#[test]
+fn no_start_without_the_keys_a_program_should_give() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("pw", "s3cret");
+    for (command, wanted) in [
+        (
+            r#"["/bin/sh", "-c", "echo crm 1 canary"]"#,
+            "`masking.keys_command`: `/bin/sh`: key file, line 1: the key is not",
+        ),
+        (
+            r#"["/bin/sh", "-c", "echo canary; exit 1"]"#,
+            "`masking.keys_command`: `/bin/sh` ended badly (exit status: 1)",
+        ),
+        (r#"["/nowhere/keys"]"#, "`masking.keys_command`: cannot read `/nowhere/keys`"),
+        (r#"["sh", "-c", "true"]"#, "`masking.keys_command` begins with the whole path of a program"),
+        ("[]", "`masking.keys_command` begins with the whole path of a program"),
+    ] {
+        let config = format!(
+            r#"
+pep_id = "pep-1"
+listen = {{ addr = "127.0.0.1:0", danger_plaintext = true }}
+upstream = {{ url = "http://127.0.0.1:9", danger_plaintext = true, account = "acct", user = "svc", auth = "password", password_file = "pw" }}
+pdp = {{ url = "http://127.0.0.1:9", danger_plaintext = true }}
+masking = {{ keys_command = {command} }}
+"#
+        );
+        write("pep.toml", &config);
+        let mut program = Command::new(env!("CARGO_BIN_EXE_icegate-pep"));
+        let ended = program.current_dir(dir.path()).args(["--config", "pep.toml"]).output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(64), "{command}: {said}");
+        assert!(said.contains(wanted) && !said.contains("canary"), "{command}: {said}");
     }
 }
