@@ -26,7 +26,7 @@ struct Tls {
 
 impl Tls {
     async fn new() -> Self {
-        Self::keeping_idle_for("1m").await
+        Self::keeping_idle_for("1h").await
     }
 
     /// One that closes connections which ask nothing for so long.
