@@ -150,6 +150,20 @@ def asynchronous():
         check(cursor.fetchall() == [("slow",)])
 
 
+def renewal():
+    renews(said)()
+    # The session token ends just before a call that asks about a statement, or stops it.
+    connection = session("deep")
+    with connection.cursor() as cursor:
+        cursor.execute_async(f"SELECT 'forever, then renewed {TAG}'")
+        query = cursor.sfqid
+        time.sleep(about["session_seconds"] + 0.5)
+        status = connection.get_query_status(query)
+        check(status.name == "RUNNING", status)
+        time.sleep(about["session_seconds"] + 0.5)
+        check(cursor.abort_query(query) is True)
+
+
 def several():
     with session("deep").cursor() as cursor:
         cursor.execute(BOTH, num_statements=2)
@@ -197,7 +211,7 @@ CAPABILITIES = {
     "denial": denial,
     "hold": hold,
     "cancel": cancel,
-    "renewal": renews(said),
+    "renewal": renewal,
     "async": asynchronous,
     "several": several,
     "transaction": transaction,

@@ -44,9 +44,15 @@ pub fn in_progress(progress: &InProgress<'_>) -> Vec<u8> {
     }))
 }
 
-/// The session token has ended: the driver renews and asks again.
+/// The session token has ended: the driver renews and asks again. Without data: connector 5 would read it as that of the call
+/// it made, and fail before it looks at the code.
 pub fn session_expired() -> Vec<u8> {
-    failure("390112", "08001", "The session token has expired; it must be renewed.", None)
+    bytes(&json!({
+        "data": null,
+        "code": "390112",
+        "message": "The session token has expired; it must be renewed.",
+        "success": false,
+    }))
 }
 
 /// The master token has ended: the driver must log in again.
