@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, hint::black_box};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use icegate_benches::{JOIN, analyst, bundle};
-use icegate_pdp_decision::{Question, decide};
+use icegate_pdp_decision::{BoundValues, Question, decide};
 use icegate_pdp_model::{Outcome, SessionContext};
 use icegate_pdp_policy::Bundle;
 
@@ -16,8 +16,14 @@ fn growth(criterion: &mut Criterion) {
     let (session, approvals) = (SessionContext::default(), BTreeSet::new());
     for extra in [0, 1_000, 10_000] {
         let bundle = Bundle::compile(&bundle(extra).unwrap()).unwrap();
-        let question =
-            Question { principal: &principal, sql: JOIN, session: &session, statement_count: 1, approvals: &approvals };
+        let question = Question {
+            principal: &principal,
+            sql: JOIN,
+            bound: &BoundValues::default(),
+            session: &session,
+            statement_count: 1,
+            approvals: &approvals,
+        };
         assert_eq!(decide(&question, &bundle).outcome, Outcome::Mask, "the bench measures a masked allow");
         group.bench_with_input(BenchmarkId::from_parameter(extra), &bundle, |bencher, bundle| {
             bencher.iter(|| decide(black_box(&question), bundle));

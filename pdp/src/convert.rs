@@ -1,11 +1,14 @@
 //! Between the contract's messages and the core's values.
 
 use icegate_pdp_approval::{Approval, State};
+use icegate_pdp_decision::BoundValues;
 use icegate_pdp_model::{
     Agent, Assurance, ColumnName, Decision, Mask, MaskedOutput, Outcome, Principal, Reason, ResultMask, SessionContext,
     StatementAnalysis, Timestamp,
 };
 use icegate_proto::v1;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 pub(crate) fn principal(principal: &Principal) -> v1::Principal {
     v1::Principal {
@@ -65,6 +68,34 @@ pub(crate) fn outcome(outcome: Outcome) -> v1::Outcome {
     }
 }
 
+/// The bound values of a request, as far as they can be names: texts, when they are numbered from 1 without a gap.
+pub(crate) fn bound_values(bindings_json: &str) -> BoundValues {
+    let Ok(Value::Object(bindings)) = serde_json::from_str(bindings_json) else { return BoundValues::default() };
+    let value = |position: usize| bindings.get(&position.to_string());
+    let Some(values) = (1..=bindings.len()).map(value).collect::<Option<Vec<_>>>() else {
+        return BoundValues::default();
+    };
+    BoundValues::new(values.into_iter().map(|value| text(value).map(str::to_owned)).collect())
+}
+
+/// One bound value, when it is a plain text and nothing else is said of it.
+fn text(binding: &Value) -> Option<&str> {
+    let fields = binding.as_object()?;
+    let plain = fields.iter().all(|(key, value)| matches!(key.as_str(), "type" | "value") || value.is_null());
+    let typed = fields.get("type").and_then(Value::as_str) == Some("TEXT");
+    fields.get("value").and_then(Value::as_str).filter(|_| plain && typed)
+}
+
+/// The bound values at these positions, such that it is equal for equal values.
+pub(crate) fn bound_at(bindings_json: &str, positions: &[u32]) -> Option<[u8; 32]> {
+    if positions.is_empty() {
+        return None;
+    }
+    let bindings: Value = serde_json::from_str(bindings_json).unwrap_or_default();
+    let values: Vec<_> = positions.iter().map(|position| (position, bindings.get(position.to_string()))).collect();
+    Some(Sha256::digest(serde_json::json!(values).to_string()).into())
+}
+
 /// The decision's own part of an answer; what belongs to the request is the caller's to add.
 pub(crate) fn decision(decision: &Decision) -> v1::DecideResponse {
     v1::DecideResponse {
@@ -88,6 +119,7 @@ pub(crate) fn decision(decision: &Decision) -> v1::DecideResponse {
         statement_kinds: decision.statements.iter().map(|statement| statement.kind.to_string()).collect(),
         result_shapes: decision.statements.iter().map(result_shape).collect(),
         result_masks: decision.result_masks.iter().map(result_mask).collect(),
+        names_bound: decision.names_bound.clone(),
         ..Default::default()
     }
 }
@@ -161,5 +193,43 @@ pub(crate) fn approval(approval: &Approval, now: Timestamp) -> v1::Approval {
         approve_by_unix_ms: approval.approve_by.0,
         execute_by_unix_ms: approval.execute_by.map_or(0, |at| at.0),
         statement_sha256: approval.statement_sha256.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_texts_in_their_places_can_be_names() {
+        let texts = |texts: &[Option<&str>]| BoundValues::new(texts.iter().map(|it| it.map(str::to_owned)).collect());
+        for (json, wanted) in [
+            ("", texts(&[])),
+            (r#"{"1":{"type":"TEXT","value":"t"}}"#, texts(&[Some("t")])),
+            (
+                r#"{"2":{"type":"FIXED","value":"5"},"1":{"fmt":null,"type":"TEXT","value":"t"}}"#,
+                texts(&[Some("t"), None]),
+            ),
+            (r#"{"1":{"type":"TEXT","value":["t"]}}"#, texts(&[None])),
+            (r#"{"1":{"type":"TEXT","value":null}}"#, texts(&[None])),
+            (r#"{"1":{"type":"TEXT","value":"t","fmt":"x"}}"#, texts(&[None])),
+            (r#"{"1":{"value":"t"}}"#, texts(&[None])),
+            (r#"{"2":{"type":"TEXT","value":"t"}}"#, texts(&[])),
+            (r#"{"01":{"type":"TEXT","value":"t"}}"#, texts(&[])),
+            (r#"{"NAME":{"type":"TEXT","value":"t"}}"#, texts(&[])),
+            (r#"[{"type":"TEXT","value":"t"}]"#, texts(&[])),
+        ] {
+            assert_eq!(bound_values(json), wanted, "{json}");
+        }
+    }
+
+    #[test]
+    fn values_at_a_position_are_told_apart() {
+        let one = r#"{"1":{"type":"TEXT","value":"t"},"2":{"type":"TEXT","value":"a"}}"#;
+        let other = r#"{"1":{"type":"TEXT","value":"t"},"2":{"type":"TEXT","value":"b"}}"#;
+        assert_eq!(bound_at(one, &[1]), bound_at(other, &[1]));
+        assert_ne!(bound_at(one, &[2]), bound_at(other, &[2]));
+        assert_ne!(bound_at(one, &[1]), bound_at("", &[1]));
+        assert_eq!(bound_at(one, &[]), None);
     }
 }

@@ -6,7 +6,7 @@ use std::{
 
 use icegate_pdp_approval::{Approval, NewApproval, statement_sha256};
 use icegate_pdp_audit::{Asking, Client, DecisionEvent, Event};
-use icegate_pdp_decision::{Question, decide};
+use icegate_pdp_decision::{BoundValues, Question, Written, decide};
 use icegate_pdp_model::{Code, Decision, Outcome, Principal, Reason, SessionContext, Timestamp};
 use icegate_pdp_policy::{Bundle, PersonAction};
 use icegate_pdp_store::{Change, SessionRow, SessionState, StateChange};
@@ -176,7 +176,8 @@ impl Pdp {
             requester: asked.session.principal.clone(),
             session_id: asked.session.session_id.clone(),
             decision_id: asked.decision_id.clone(),
-            sql: asked.request.sql.clone(),
+            // Who approves sees what the bound names are.
+            sql: Written::of(&asked.request.sql, &bound_values(&asked.request)).sql.into_owned(),
             context: asked.context.clone(),
             groups: decision.approval_groups.clone(),
             reasons: decision.reasons.clone(),
@@ -289,11 +290,13 @@ impl Pdp {
         let bundle = Arc::clone(&asked.bundle);
         let session = Arc::clone(&asked.session);
         let (sql, context) = (asked.request.sql.clone(), asked.context.clone());
+        let bound = bound_values(&asked.request);
         let statement_count = asked.request.statement_count;
         let job = move || {
             let question = Question {
                 principal: &session.principal,
                 sql: &sql,
+                bound: &bound,
                 session: &context,
                 statement_count,
                 approvals: &approvals,
@@ -352,7 +355,9 @@ impl Pdp {
                 if cacheable_seconds > 0 {
                     let until = asked.now.plus_seconds(i64::from(cacheable_seconds) + CACHE_GRACE_SECONDS);
                     let principal_digest = asked.session.principal_digest.clone();
-                    self.remember(Decided { event, principal_digest, until });
+                    let names = decision.names_bound.clone();
+                    let names_sha256 = convert::bound_at(&asked.request.bindings_json, &names);
+                    self.remember(Decided { event, principal_digest, names, names_sha256, until });
                 }
             }
             Outcome::Allow | Outcome::Mask => {}
@@ -377,6 +382,12 @@ impl Pdp {
             ..convert::decision(decision)
         }
     }
+}
+
+/// The bound values that may name something, when the PEP keeps to them and the text asks for any.
+fn bound_values(request: &v1::DecideRequest) -> BoundValues {
+    let named = request.keeps_names && !request.bindings_json.is_empty() && Written::is_named(&request.sql);
+    if named { convert::bound_values(&request.bindings_json) } else { BoundValues::default() }
 }
 
 fn event(asked: &Asked, decision: &Decision, approval: Option<&Approval>) -> DecisionEvent {

@@ -158,6 +158,9 @@ impl Pdp {
         if decided.event.bundle_version != self.bundle().version() {
             return Err(again("The policies have changed"));
         }
+        if convert::bound_at(&bindings_json, &decided.names) != decided.names_sha256 {
+            return Err(again("The bound names are others"));
+        }
         if now >= decided.until {
             return Err(again("The decision is too old"));
         }

@@ -77,6 +77,10 @@ pub(crate) struct Decided {
     pub(crate) event: DecisionEvent,
     /// Of the principal it was made for.
     pub(crate) principal_digest: String,
+    /// Positions of the bound values that name something in it.
+    pub(crate) names: Vec<u32>,
+    /// Those values, as [`bound_at`](crate::convert::bound_at) tells them apart.
+    pub(crate) names_sha256: Option<[u8; 32]>,
     /// Until then.
     pub(crate) until: Timestamp,
 }

@@ -127,6 +127,7 @@ pub(crate) async fn ask(proxy: &Proxy, question: Question<'_>) -> Answer {
 }
 
 async fn decided(proxy: &Proxy, question: Question<'_>) -> Result<Answer, Stop> {
+    let names = |positions: &[u32]| question.request.bindings_at(positions);
     let asked = Asked {
         principal_digest: &question.session.principal_digest,
         sql: question.request.sql(),
@@ -137,7 +138,7 @@ async fn decided(proxy: &Proxy, question: Question<'_>) -> Result<Answer, Stop> 
     // An approval is for one run, and consumed by deciding.
     if question.approval_id.is_none() {
         let key = proxy.cache.key(asked);
-        if let Some(cached) = proxy.cache.get(key) {
+        if let Some(cached) = proxy.cache.get(key, names) {
             match intent(proxy, question, &cached).await {
                 Ok(decision_id) => return Ok(permit_cached(question, &cached, decision_id)),
                 Err(PdpError::Void | PdpError::Refused { code: Code::NotFound, .. }) => proxy.cache.forget(key),
@@ -152,7 +153,7 @@ async fn decided(proxy: &Proxy, question: Question<'_>) -> Result<Answer, Stop> 
     let decision = proxy.pdp.decide(request(question)).await?;
     let answer = acted_on(question, &decision)?;
     if question.approval_id.is_none() && matches!(answer, Answer::Permitted(_)) {
-        proxy.cache.keep(asked, &decision);
+        proxy.cache.keep(asked, &decision, names);
     }
     Ok(answer)
 }
@@ -168,6 +169,7 @@ fn request(question: Question<'_>) -> DecideRequest {
         bindings_json: question.request.bindings_json(),
         approval_id: question.approval_id.unwrap_or_default().to_owned(),
         masks_results: true,
+        keeps_names: true,
     }
 }
 

@@ -3,8 +3,8 @@
 import pandas
 from snowflake.connector.pandas_tools import write_pandas
 
-from matrix import BULK_ROWS, MASKED, PARTS, SHOWN, TAG, Refused, check, not_offered, refused, run, says
-from python_connector import CAPABILITIES, session
+from matrix import BULK_ROWS, MASKED, PARTS, SHOWN, TAG, check, not_offered, refused, run, says
+from python_connector import CAPABILITIES, rows, session
 
 
 def frame(stack, sql):
@@ -21,9 +21,13 @@ said = says(lambda sql: frame("deep", sql)["SAID"].tolist())
 
 
 def file_load():
-    rows = pandas.DataFrame({"ID": range(BULK_ROWS), "SOURCE": f"file {TAG}"})
-    refused(lambda: write_pandas(session("sql", "loader"), rows, "LEADS", schema="STAGING"), "SQL-UNKNOWN")
-    raise Refused("`write_pandas` names its stage and table by a bound `IDENTIFIER(?)`, which the text does not tell")
+    frame = pandas.DataFrame({"ID": range(BULK_ROWS), "SOURCE": f"file {TAG}"})
+    loaded, files, count, _ = write_pandas(session("sql", "loader"), frame, "LEADS", schema="STAGING")
+    check((loaded, files, count) == (True, 1, BULK_ROWS), (loaded, files, count))
+    found = rows("sql", "SELECT COUNT(*), SUM(ID) FROM SALES.STAGING.LEADS WHERE SOURCE = ?", (f"file {TAG}",))
+    check(found == [(BULK_ROWS, sum(range(BULK_ROWS)))], found)
+    # The same texts with another table's name bound to them.
+    refused(lambda: write_pandas(session("sql", "loader"), frame, "EMPLOYEES", schema="PUBLIC"), "POLICY-")
 
 
 only_arrow = not_offered("`fetch_pandas_all` takes Arrow only")

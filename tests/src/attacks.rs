@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use icegate_cli::demo::issuer::Person;
-use icegate_pdp_decision::{Question, decide};
+use icegate_pdp_decision::{BoundValues, Question, decide};
 use icegate_pdp_model::{Decision, Principal, SessionContext};
 use icegate_pdp_policy::Bundle;
 use serde::Deserialize;
@@ -164,8 +164,14 @@ pub fn decided(bundle: &Bundle, person: &Person, sql: &str) -> Decision {
     let session =
         SessionContext { database: name("SHOP"), schema: name("PUBLIC"), role: None, warehouse: name("DEMO_WH") };
     let approvals = BTreeSet::new();
-    let question =
-        Question { principal: &principal, sql, session: &session, statement_count: 0, approvals: &approvals };
+    let question = Question {
+        principal: &principal,
+        sql,
+        bound: &BoundValues::default(),
+        session: &session,
+        statement_count: 0,
+        approvals: &approvals,
+    };
     decide(&question, bundle)
 }
 

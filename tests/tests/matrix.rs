@@ -15,7 +15,7 @@ use std::{
     fmt::Write,
 };
 
-use icegate_pdp_decision::{Question, decide};
+use icegate_pdp_decision::{BoundValues, Question, decide};
 use icegate_pdp_model::{Agent, Assurance, Effect, Principal, RelationKind, RelationName, SessionContext};
 use icegate_pdp_policy::{Bundle, PersonAction};
 use icegate_tests::policies;
@@ -51,6 +51,7 @@ fn access_matrix() {
                 &Question {
                     principal: &principal(person),
                     sql,
+                    bound: &BoundValues::default(),
                     session: &SessionContext::default(),
                     statement_count: 1,
                     approvals: &BTreeSet::new(),
@@ -79,6 +80,7 @@ fn access_matrix() {
             let question = Question {
                 principal: &principal(person),
                 sql,
+                bound: &BoundValues::default(),
                 session: &SessionContext::default(),
                 statement_count: 1,
                 approvals: &BTreeSet::new(),

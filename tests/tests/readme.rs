@@ -15,7 +15,7 @@ use std::{
     fs,
 };
 
-use icegate_pdp_decision::{Question, decide};
+use icegate_pdp_decision::{BoundValues, Question, decide};
 use icegate_pdp_model::{Outcome, Principal, SessionContext};
 use icegate_pdp_pip::BundleDir;
 use icegate_pdp_sql::{Limits, analyze};
@@ -100,8 +100,14 @@ fn the_pasted_decision_is_a_masked_read() {
         ..SessionContext::default()
     };
     let approvals = BTreeSet::new();
-    let question =
-        Question { principal: &principal, sql, session: &session, statement_count: 0, approvals: &approvals };
+    let question = Question {
+        principal: &principal,
+        sql,
+        bound: &BoundValues::default(),
+        session: &session,
+        statement_count: 0,
+        approvals: &approvals,
+    };
     let decision = decide(&question, &bundle);
     assert_eq!(decision.outcome, Outcome::Mask, "{decision:?}");
     assert!(decision.policies.contains("mask-email"), "{decision:?}");

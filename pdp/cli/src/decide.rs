@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, Write},
 };
 
-use icegate_pdp_decision::{Question, decide};
+use icegate_pdp_decision::{BoundValues, Question, decide};
 use icegate_pdp_model::{
     Decision, ExplainedColumn, FilteredRelation, MaskedColumn, MaskedOutput, Outcome, Principal, Reason,
 };
@@ -39,6 +39,7 @@ pub(crate) fn run(
                 let question = Question {
                     principal: &principal,
                     sql: &input.sql,
+                    bound: &BoundValues::default(),
                     session: &input.session,
                     statement_count: 0,
                     approvals: &approvals,

@@ -31,7 +31,7 @@ use std::{
     path::Path,
 };
 
-use icegate_pdp_decision::{Question, decide};
+use icegate_pdp_decision::{BoundValues, Question, decide};
 use icegate_pdp_model::{MaskedColumn, Outcome, Reason};
 use icegate_pdp_pip::{BundleDir, BundleDirError};
 use icegate_pdp_policy::{Bundle, PersonAction};
@@ -145,8 +145,14 @@ struct Got {
 fn ask(case: &Case, bundle: &Bundle) -> Got {
     match &case.asked {
         Asked::Sql { sql, session, statement_count, approvals } => {
-            let question =
-                Question { principal: &case.principal, sql, session, statement_count: *statement_count, approvals };
+            let question = Question {
+                principal: &case.principal,
+                sql,
+                bound: &BoundValues::default(),
+                session,
+                statement_count: *statement_count,
+                approvals,
+            };
             let decision = decide(&question, bundle);
             Got {
                 outcome: decision.outcome,

@@ -4,6 +4,7 @@
 
 mod approving;
 mod auditing;
+mod binding;
 mod deciding;
 mod program;
 mod sessions;

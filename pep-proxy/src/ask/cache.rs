@@ -50,7 +50,24 @@ pub(crate) struct Cached {
     pub(crate) session_changes: Vec<SessionChange>,
     pub(crate) result_shapes: Vec<ResultShape>,
     pub(crate) result_masks: Vec<ResultMask>,
+    names: Names,
     usable: Duration,
+}
+
+/// The bound values that name something in a decision: it holds for no others. The values themselves are not kept.
+struct Names {
+    positions: Vec<u32>,
+    sha256: [u8; 32],
+}
+
+impl Names {
+    fn of(positions: &[u32], bound: impl Fn(&[u32]) -> String) -> Self {
+        Self { positions: positions.to_vec(), sha256: Sha256::digest(bound(positions)).into() }
+    }
+
+    fn are(&self, bound: impl Fn(&[u32]) -> String) -> bool {
+        self.positions.is_empty() || Self::of(&self.positions, bound).sha256 == self.sha256
+    }
 }
 
 impl fmt::Debug for Cached {
@@ -99,8 +116,9 @@ impl Cache {
         Key::of(asked, &self.bundle.load())
     }
 
-    pub(crate) fn get(&self, key: Key) -> Option<Arc<Cached>> {
-        let found = self.decisions.get(&key);
+    /// What was decided, if it was for these names: `bound` gives the bound values at positions, alike for alike values.
+    pub(crate) fn get(&self, key: Key, bound: impl Fn(&[u32]) -> String) -> Option<Arc<Cached>> {
+        let found = self.decisions.get(&key).filter(|cached| cached.names.are(bound));
         metrics::counter!(CACHE_REQUESTS, "result" => if found.is_some() { "hit" } else { "miss" }).increment(1);
         found
     }
@@ -111,7 +129,7 @@ impl Cache {
     }
 
     /// Keeps a decision if it says it may be kept and is an allow.
-    pub(crate) fn keep(&self, asked: Asked<'_>, decision: &DecideResponse) {
+    pub(crate) fn keep(&self, asked: Asked<'_>, decision: &DecideResponse, bound: impl Fn(&[u32]) -> String) {
         let masked = match decision.outcome() {
             Outcome::Allow => false,
             Outcome::Mask => true,
@@ -129,6 +147,7 @@ impl Cache {
             session_changes: decision.session_changes.clone(),
             result_shapes: decision.result_shapes.clone(),
             result_masks: decision.result_masks.clone(),
+            names: Names::of(&decision.names_bound, bound),
             usable: Duration::from_secs(decision.cacheable_seconds.into()),
         };
         self.decisions.insert(Key::of(asked, &decision.bundle_version), Arc::new(cached));
@@ -163,6 +182,33 @@ mod tests {
             cacheable_seconds: seconds,
             ..DecideResponse::default()
         }
+    }
+
+    fn none(_: &[u32]) -> String {
+        String::new()
+    }
+
+    #[test]
+    fn a_decision_is_for_the_names_it_was_made_for() {
+        let cache = Cache::new(10);
+        let context = SessionContext::default();
+        let asked = Asked {
+            principal_digest: "p",
+            sql: "drop table identifier(?)",
+            statement_count: 1,
+            describe_only: false,
+            context: &context,
+        };
+        cache.bundle_is("v1");
+        let mine = |positions: &[u32]| format!("{positions:?} mine");
+        let other = |positions: &[u32]| format!("{positions:?} other");
+        cache.keep(asked, &DecideResponse { names_bound: vec![1], ..allow(60) }, mine);
+        assert!(cache.get(cache.key(asked), other).is_none());
+        assert!(cache.get(cache.key(asked), mine).is_some());
+        cache.keep(asked, &DecideResponse { names_bound: vec![2], ..allow(60) }, other);
+        assert!(cache.get(cache.key(asked), mine).is_none());
+        cache.keep(asked, &allow(60), mine);
+        assert!(cache.get(cache.key(asked), other).is_some(), "no name is bound in it");
     }
 
     #[test]
@@ -202,17 +248,17 @@ mod tests {
             context: &context,
         };
         cache.bundle_is("v1");
-        cache.keep(asked, &allow(0));
-        cache.keep(asked, &DecideResponse { outcome: Outcome::Deny.into(), ..allow(60) });
-        cache.keep(asked, &DecideResponse { outcome: Outcome::NeedsApproval.into(), ..allow(60) });
-        assert!(cache.get(cache.key(asked)).is_none());
-        cache.keep(asked, &DecideResponse { sql: "x".repeat(TEXT_BYTES_MAX + 1), ..allow(60) });
-        assert!(cache.get(cache.key(asked)).is_none(), "too long");
-        cache.keep(asked, &allow(60));
-        assert!(cache.get(cache.key(asked)).is_some());
+        cache.keep(asked, &allow(0), none);
+        cache.keep(asked, &DecideResponse { outcome: Outcome::Deny.into(), ..allow(60) }, none);
+        cache.keep(asked, &DecideResponse { outcome: Outcome::NeedsApproval.into(), ..allow(60) }, none);
+        assert!(cache.get(cache.key(asked), none).is_none());
+        cache.keep(asked, &DecideResponse { sql: "x".repeat(TEXT_BYTES_MAX + 1), ..allow(60) }, none);
+        assert!(cache.get(cache.key(asked), none).is_none(), "too long");
+        cache.keep(asked, &allow(60), none);
+        assert!(cache.get(cache.key(asked), none).is_some());
         cache.bundle_is("v2");
-        assert!(cache.get(cache.key(asked)).is_none());
+        assert!(cache.get(cache.key(asked), none).is_none());
         cache.bundle_is("v1");
-        assert!(cache.get(cache.key(asked)).is_none(), "voided for good");
+        assert!(cache.get(cache.key(asked), none).is_none(), "voided for good");
     }
 }

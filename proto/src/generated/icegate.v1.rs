@@ -2774,6 +2774,10 @@ pub struct DecideRequest {
     /// The PEP masks results as `DecideResponse.result_masks` says. Without it a decision that needs that is a refusal.
     #[prost(bool, tag = "9")]
     pub masks_results: bool,
+    /// The PEP reuses a decision only for the values that `DecideResponse.names_bound` tells. Without it no bound value is taken
+    /// for a name.
+    #[prost(bool, tag = "10")]
+    pub keeps_names: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DecideResponse {
@@ -2817,6 +2821,9 @@ pub struct DecideResponse {
     /// want of a key or because it does not know the mask, must not send the text.
     #[prost(message, repeated, tag = "14")]
     pub result_masks: ::prost::alloc::vec::Vec<ResultMask>,
+    /// Positions, from 1, of the bound values that name something (`IDENTIFIER(?)`). The decision holds for these values alone.
+    #[prost(uint32, repeated, tag = "15")]
+    pub names_bound: ::prost::alloc::vec::Vec<u32>,
 }
 /// What one output column wears.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

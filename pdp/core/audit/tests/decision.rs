@@ -81,6 +81,7 @@ fn masked() -> Decision {
         approval_groups: BTreeSet::new(),
         policies: ["pii".to_owned()].into(),
         statements: vec![statement()],
+        names_bound: vec![],
     }
 }
 

@@ -6,7 +6,7 @@
 //! ```
 //! use std::collections::BTreeSet;
 //!
-//! use icegate_pdp_decision::{Question, decide};
+//! use icegate_pdp_decision::{BoundValues, Question, decide};
 //! # use icegate_pdp_model::{Decision, Principal, SessionContext};
 //! # use icegate_pdp_policy::Bundle;
 //! # fn ask(bundle: &Bundle, principal: &Principal) -> Decision {
@@ -14,6 +14,7 @@
 //!     &Question {
 //!         principal,
 //!         sql: "SELECT id FROM sales.public.orders",
+//!         bound: &BoundValues::default(),
 //!         session: &SessionContext::default(),
 //!         statement_count: 1,
 //!         approvals: &BTreeSet::new(),
@@ -30,7 +31,8 @@ use icegate_pdp_model::{
     StatementAnalysis,
 };
 use icegate_pdp_policy::{Asked, Bundle, Verdict};
-use icegate_pdp_sql::{Analyzed, Limits, Rewriting, Unmaskable, analyze};
+use icegate_pdp_sql::{Analyzed, Limits, Rewriting, Rewritten, Unmaskable, analyze};
+pub use icegate_pdp_sql::{BoundValues, Written};
 
 /// What one request asks, by whom, and where.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +41,8 @@ pub struct Question<'a> {
     pub principal: &'a Principal,
     /// The text exactly as the client sent it.
     pub sql: &'a str,
+    /// The values bound to it; only those that name something are looked at.
+    pub bound: &'a BoundValues,
     /// What unqualified names mean.
     pub session: &'a SessionContext,
     /// Statements the request announces; 0 = any number.
@@ -55,7 +59,8 @@ pub fn decide(question: &Question<'_>, bundle: &Bundle) -> Decision {
         statements_max: settings.statements_max,
         depth_max: settings.depth_max,
     };
-    let analyzed = match analyze(question.sql, question.session, bundle.catalog(), &limits) {
+    let written = Written::of(question.sql, question.bound);
+    let analyzed = match analyze(&written.sql, question.session, bundle.catalog(), &limits) {
         Ok(analyzed) => analyzed,
         Err(error) => return Decision::deny(Reason::new(Code::SqlLimit, sentence(&error.to_string()))),
     };
@@ -68,11 +73,11 @@ pub fn decide(question: &Question<'_>, bundle: &Bundle) -> Decision {
         statements: &analyzed.statements,
         approvals: question.approvals,
     });
-    oblige(analyzed, verdict, settings.hash_salt.as_deref().unwrap_or_default())
+    oblige(&written, analyzed, verdict, settings.hash_salt.as_deref().unwrap_or_default())
 }
 
 /// Turns the verdict into what the PEP must do: for an allow, the text to send.
-fn oblige(analyzed: Analyzed<'_>, verdict: Verdict, hash_salt: &str) -> Decision {
+fn oblige(written: &Written<'_>, analyzed: Analyzed<'_>, verdict: Verdict, hash_salt: &str) -> Decision {
     let Verdict { mut outcome, mut reasons, masks, row_filters, approval_groups, mut policies } = verdict;
     // A request that could not run once approved is refused now, not after somebody has been asked to approve it.
     let sql = match outcome {
@@ -80,8 +85,16 @@ fn oblige(analyzed: Analyzed<'_>, verdict: Verdict, hash_salt: &str) -> Decision
         Outcome::NeedsApproval | Outcome::Mask | Outcome::Allow => {
             let by_column: BTreeMap<ColumnName, Mask> =
                 masks.iter().map(|masked| (masked.column.clone(), masked.mask.clone())).collect();
-            match analyzed.rewrite_by(&Rewriting { masks: &by_column, row_filters: &row_filters, hash_salt }) {
-                Ok(rewritten) => Some(rewritten),
+            let names = written.places();
+            let rewriting = Rewriting { masks: &by_column, row_filters: &row_filters, names: &names, hash_salt };
+            match analyzed.rewrite_by(&rewriting) {
+                Ok(rewritten) => match written.sent(&rewritten.sql, &rewritten.names) {
+                    Some(sql) => Some(Rewritten { sql, ..rewritten }),
+                    None => {
+                        let reason = Reason::new(Code::MaskImpossible, BOUND_NAME_GONE);
+                        return Decision { statements: analyzed.statements, policies, ..Decision::deny(reason) };
+                    }
+                },
                 Err(unmaskable) => {
                     let code = match unmaskable {
                         Unmaskable::Rows { .. } => Code::RowsImpossible,
@@ -123,8 +136,12 @@ fn oblige(analyzed: Analyzed<'_>, verdict: Verdict, hash_salt: &str) -> Decision
         approval_groups,
         policies,
         statements: analyzed.statements,
+        names_bound: written.positions(),
     }
 }
+
+/// The values after it would be bound to something else.
+const BOUND_NAME_GONE: &str = "A masked or filtered relation is named by a bound value where that value cannot stay; write its name into the statement.";
 
 /// What became of each output column.
 fn explained(statements: &[StatementAnalysis], masks: &[MaskedColumn]) -> Vec<ExplainedColumn> {

@@ -30,6 +30,9 @@ pub struct Decision {
     pub policies: BTreeSet<String>,
     /// What was read in the text, one per statement. Empty when the text was not even split.
     pub statements: Vec<StatementAnalysis>,
+    /// Positions, from 1, of the bound values that name something: it holds for these values alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names_bound: Vec<u32>,
 }
 
 impl Decision {
@@ -46,6 +49,7 @@ impl Decision {
             columns: Vec::new(),
             approval_groups: BTreeSet::new(),
             statements: Vec::new(),
+            names_bound: Vec::new(),
         }
     }
 

@@ -113,7 +113,7 @@ impl Analyzed<'_> {
     /// # Errors
     /// When a masked column is read where no mask can stand.
     pub fn rewrite(&self, masks: &BTreeMap<ColumnName, Mask>, hash_salt: &str) -> Result<String, Unmaskable> {
-        self.rewrite_by(&Rewriting { masks, row_filters: &[], hash_salt }).map(|rewritten| rewritten.sql)
+        self.rewrite_by(&Rewriting { masks, row_filters: &[], names: &[], hash_salt }).map(|rewritten| rewritten.sql)
     }
 
     /// The text with its reads masked and their rows filtered. Without masks and filters, the original text.

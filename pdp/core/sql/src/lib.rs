@@ -45,6 +45,7 @@
 
 mod analyze;
 mod bodies;
+mod bound;
 mod columns;
 mod expr;
 mod facts;
@@ -65,5 +66,6 @@ mod stack;
 mod statement;
 
 pub use analyze::{AnalyzeError, Analyzed, Limits, analyze};
+pub use bound::{BoundValues, Written};
 pub use locate::{Located, locate};
 pub use rewrite::{ResultPlace, Rewriting, Rewritten, Unmaskable};

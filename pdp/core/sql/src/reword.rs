@@ -8,6 +8,7 @@
 //! | `model!METHOD(x)`, `IDENTIFIER($f)(x)` | a call that [`Reworded::unresolved`] names: it never resolves |
 //! | `IDENTIFIER('f')(x)` | `f(x)` |
 //! | `UPDATE ALL BY NAME`, `INSERT ALL BY NAME` | `UPDATE SET *`, `INSERT *` |
+//! | `COPY INTO IDENTIFIER('t') …` | `COPY INTO "T" …` |
 //! | `COPY INTO t FROM (SELECT … FROM @s) …` | `INSERT t (SELECT … FROM @s)`, and [`Reworded::loads`] |
 //! | `CREATE TABLE t (a, b) AS SELECT …` | without the names, which are [`Reworded::columns`] |
 //! | `PATTERN (a {- b -} c+?) SUBSET s = (a, c)` | `PATTERN (a (b) c+ s)` |
@@ -17,6 +18,7 @@ use std::collections::BTreeSet;
 use crate::{
     gate::{Piece, TokenKind},
     names,
+    rewrite::quoted,
 };
 
 /// Words that stand before a bracket and name no function.
@@ -237,7 +239,12 @@ impl Rewording<'_, '_> {
                 matches!(token.kind, TokenKind::Word | TokenKind::Quoted) || matches!(token.text, "." | "%")
             })
         };
-        let Some(mut from) = (2..tokens.len()).find(|&at| !target(at) || self.is(at, &["FROM"])) else { return false };
+        let computed = self.is(2, &["IDENTIFIER"]) && self.symbol(3, "(") && self.symbol(5, ")");
+        if computed {
+            self.plain_name(2);
+        }
+        let name_end = |&at: &usize| !target(at) || self.is(at, &["FROM"]);
+        let Some(mut from) = (if computed { 6 } else { 2 }..tokens.len()).find(name_end) else { return false };
         if self.symbol(from, "(") {
             let Some(close) = self.close(from) else { return false };
             from = close + 1;
@@ -251,6 +258,16 @@ impl Rewording<'_, '_> {
         self.blank(from, from + 1);
         self.blank(close + 1, self.piece.tokens.len());
         true
+    }
+
+    /// `IDENTIFIER('t')` where the parser takes no computed name: `"T"`.
+    fn plain_name(&mut self, at: usize) -> Option<()> {
+        let text = self.piece.tokens.get(at + 2).filter(|token| token.kind == TokenKind::Text)?;
+        let parts = names::dotted(text.text.strip_prefix('\'')?.strip_suffix('\'')?)?;
+        let name: Vec<String> = parts.iter().map(|part| quoted(part)).collect();
+        let (from, to) = (self.place(at)?.0, self.place(at + 3)?.1);
+        self.put(from, to, &name.join("."));
+        Some(())
     }
 
     /// Settings of a COPY that name or change something: `FORMAT_NAME = db.schema.format`, which is said as a type, and
@@ -333,7 +350,9 @@ impl Rewording<'_, '_> {
                 close + 1
             } else {
                 let plain = |token: &crate::gate::Token<'_>| token.kind != TokenKind::Symbol;
-                if !self.piece.tokens.get(at + 2).is_some_and(plain) {
+                // What becomes of rows that do not fit may be bound.
+                let bound = self.is(at, &["ON_ERROR"]) && self.symbol(at + 2, "?");
+                if !bound && !self.piece.tokens.get(at + 2).is_some_and(plain) {
                     return false;
                 }
                 at + 3

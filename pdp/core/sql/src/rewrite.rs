@@ -12,6 +12,7 @@ mod splice;
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
     sync::Arc,
 };
 
@@ -37,6 +38,8 @@ pub struct Rewriting<'a> {
     pub masks: &'a BTreeMap<ColumnName, Mask>,
     /// Relations of which only some rows may be read: one list per statement.
     pub row_filters: &'a [Vec<RowFilter>],
+    /// Places of names in the text that must stand in the new one, too: each once and in their order.
+    pub names: &'a [Range<usize>],
     /// What the `hash` mask is salted with.
     pub hash_salt: &'a str,
 }
@@ -48,6 +51,8 @@ pub struct Rewritten {
     pub sql: String,
     /// The row filters that stand in it, each once.
     pub row_filters: Vec<FilteredRelation>,
+    /// Where the names stand that had to stay.
+    pub names: Vec<Range<usize>>,
     /// Columns of its results that are still to be masked, by statement and ordinal.
     pub result_masks: Vec<MaskedOutput>,
 }
@@ -80,7 +85,7 @@ pub(crate) fn rewrite(analyzed: &Analyzed<'_>, rewriting: &Rewriting<'_>) -> Res
             let Some(blame) = column.or_else(|| filter.map(|_| Blame::Rows((*known.name).clone()))) else { continue };
             refuse(plan, known, site, &blame)?;
             refuse_kind(statement, known, &masked, &blame)?;
-            splice_site(analyzed.sql, known, site, &masked, filter, rewriting.hash_salt, &blame, &mut splices)?;
+            splice_site(analyzed.sql, known, site, &masked, filter, rewriting, &blame, &mut splices)?;
             replaced.extend(masked.keys().flat_map(|&column| under(plan, known, column)));
             replaced.extend(masked.keys().flat_map(|&column| paths::under(plan, known, column)));
             if let Some(filter) = filter {
@@ -100,7 +105,10 @@ pub(crate) fn rewrite(analyzed: &Analyzed<'_>, rewriting: &Rewriting<'_>) -> Res
         rows_covered(plan, statement, filters)?;
     }
     let row_filters = filtered.into_iter().collect();
-    let Some(first) = first else { return Ok(Rewritten { sql: analyzed.sql.to_owned(), row_filters, result_masks }) };
+    let Some(first) = first else {
+        let names = rewriting.names.to_vec();
+        return Ok(Rewritten { sql: analyzed.sql.to_owned(), row_filters, names, result_masks });
+    };
     let mut sql = splice::apply(analyzed.sql, &mut splices).ok_or_else(|| first.form())?;
     let mut proof = prove(analyzed, &splices, &replaced, &gained, &sql);
     if let Err(Unproven::Names(changed)) = &proof
@@ -111,8 +119,9 @@ pub(crate) fn rewrite(analyzed: &Analyzed<'_>, rewriting: &Rewriting<'_>) -> Res
         // What an alias did not mend is still a matter of the name that is missing.
         proof = prove(analyzed, &splices, &replaced, &gained, &sql).map_err(|_| Unproven::Names(Vec::new()));
     }
+    let names = splice::moved(&splices, rewriting.names).ok_or_else(|| first.form())?;
     match proof {
-        Ok(()) => Ok(Rewritten { sql, row_filters, result_masks }),
+        Ok(()) => Ok(Rewritten { sql, row_filters, names, result_masks }),
         Err(Unproven::Names(_)) => Err(first.unnamed()),
         Err(Unproven::Form) => Err(first.form()),
     }
@@ -353,11 +362,12 @@ fn splice_site(
     site: &Site,
     masked: &BTreeMap<usize, Worn>,
     filter: Option<&RowFilter>,
-    hash_salt: &str,
+    rewriting: &Rewriting<'_>,
     blame: &Blame,
     splices: &mut Vec<Splice>,
 ) -> Result<(), Unmaskable> {
     let form = || blame.form();
+    let hash_salt = rewriting.hash_salt;
     let mut place = site.name.clone().ok_or_else(form)?;
     let wanted: BTreeSet<usize> = site.used.union(&site.kept).copied().collect();
     let mut columns = Vec::with_capacity(wanted.len());
@@ -383,26 +393,35 @@ fn splice_site(
         // Its rows are counted, and nothing else.
         columns.push("1 AS \"_\"".to_owned());
     }
-    let from = splice::relation(&known.name);
+    // A name that has to stay is written as it was.
+    let stays = rewriting.names.iter().any(|name| place.start <= name.start && name.end <= place.end);
+    let from = if stays { sql.get(place.clone()).ok_or_else(form)?.to_owned() } else { splice::relation(&known.name) };
     let clause = match site.clause_end {
         None => "",
         Some(end) => sql.get(std::mem::replace(&mut place.end, end)..end).ok_or_else(form)?,
     };
-    let columns = columns.join(", ");
-    let table = match filter.map(rows::condition) {
-        None => format!("(SELECT {columns} FROM {from}{clause})"),
+    let mut head = format!("(SELECT {} FROM ", columns.join(", "));
+    let tail = match filter.map(rows::condition) {
+        None => format!("{clause})"),
         Some(condition) => {
             let (travel, sample) = sampled(clause, blame)?;
-            let rows = format!("(SELECT {columns} FROM {from}{travel} WHERE {condition})");
-            // A sample of all rows would tell how many are hidden.
-            if sample.is_empty() { rows } else { format!("(SELECT * FROM {rows} {sample})") }
+            let rows = format!("{travel} WHERE {condition})");
+            if sample.is_empty() {
+                rows
+            } else {
+                // A sample of all rows would tell how many are hidden.
+                head.insert_str(0, "(SELECT * FROM ");
+                format!("{rows} {sample})")
+            }
         }
     };
+    let kept = stays.then_some(head.len());
+    let table = [head, from, tail].concat();
     let text = if site.aliased || site.role == Role::Unload { table } else { format!("{table} AS {}", site.last) };
-    splices.push(Splice { place, text });
+    splices.push(Splice { place, text, kept });
     if !site.aliased {
         for prefix in &site.prefixes {
-            splices.push(Splice { place: prefix.clone().ok_or_else(form)?, text: String::new() });
+            splices.push(Splice::new(prefix.clone().ok_or_else(form)?, String::new()));
         }
     }
     Ok(())

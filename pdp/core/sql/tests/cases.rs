@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use icegate_pdp_model::{Catalog, ColumnName, Level, Mask, RelationName, SessionContext};
-use icegate_pdp_sql::{Limits, analyze};
+use icegate_pdp_sql::{BoundValues, Limits, Rewriting, Written, analyze};
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize, PartialEq, Eq)]
@@ -16,6 +16,9 @@ struct Case {
     sql: String,
     #[serde(default)]
     session: Option<SessionContext>,
+    /// Texts bound to it.
+    #[serde(default)]
+    bound: Vec<String>,
     /// The level of the least understood statement.
     #[serde(default = "understood")]
     level: Level,
@@ -58,11 +61,14 @@ fn answer(case: &Case, catalog: &Catalog) -> Case {
     let usual =
         SessionContext { database: Some("SALES".into()), schema: Some("PUBLIC".into()), role: None, warehouse: None };
     let session = case.session.clone().unwrap_or(usual);
-    let analyzed = analyze(&case.sql, &session, catalog, &Limits::default()).unwrap();
+    let bound = BoundValues::new(case.bound.iter().cloned().map(Some).collect());
+    let written = Written::of(&case.sql, &bound);
+    let analyzed = analyze(&written.sql, &session, catalog, &Limits::default()).unwrap();
     let statements = &analyzed.statements;
     let mut answer = Case {
         sql: case.sql.clone(),
         session: case.session.clone(),
+        bound: case.bound.clone(),
         level: statements.iter().map(|s| s.level).max().unwrap(),
         kinds: statements.iter().map(|s| s.kind.to_string()).collect(),
         objects: Vec::new(),
@@ -100,8 +106,10 @@ fn answer(case: &Case, catalog: &Catalog) -> Case {
     }
     if !case.masks.is_empty() {
         let masks = case.masks.iter().map(|(name, mask)| (full(name), mask.clone())).collect();
-        match analyzed.rewrite(&masks, "pepper") {
-            Ok(text) => answer.rewritten = Some(text),
+        let names = written.places();
+        let rewriting = Rewriting { masks: &masks, row_filters: &[], names: &names, hash_salt: "pepper" };
+        match analyzed.rewrite_by(&rewriting) {
+            Ok(rewritten) => answer.rewritten = written.sent(&rewritten.sql, &rewritten.names),
             Err(refusal) => answer.refused = Some(refusal.to_string()),
         }
     }
@@ -198,6 +206,11 @@ fn shapes() {
 #[test]
 fn shapes_masked() {
     check("shapes_masked.yaml", include_str!("cases/shapes_masked.yaml"));
+}
+
+#[test]
+fn bound() {
+    check("bound.yaml", include_str!("cases/bound.yaml"));
 }
 
 #[test]

@@ -154,6 +154,16 @@ impl QueryRequest {
         }
     }
 
+    /// The bindings at these positions, likewise.
+    pub fn bindings_at(&self, positions: &[u32]) -> String {
+        let bindings = self.fields.get("bindings");
+        let values: Vec<_> = positions
+            .iter()
+            .map(|position| (position, bindings.and_then(|bindings| bindings.get(position.to_string()))))
+            .collect();
+        json::canonical(&json!(values))
+    }
+
     /// The body to send to Snowflake: the decided text and the stamped tag, every other field as the client sent it.
     pub fn to_upstream(&self, sql: &str, query_tag: &str) -> Vec<u8> {
         let mut parameters = self.parameters.clone();

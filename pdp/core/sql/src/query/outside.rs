@@ -12,7 +12,7 @@ use sqlparser::ast::{
 use crate::{
     names,
     query::from::open_output,
-    reader::{Beyond, Columns, Output, Read, Reader, Role, stop},
+    reader::{Beyond, Columns, Lineage, Output, OutputColumn, Read, Reader, Role, stop},
     scope::{Scope, Visible, decide_rows},
     statement::Place,
 };
@@ -51,6 +51,43 @@ impl Reader<'_, '_> {
             }
             Place::Location(_) | Place::Named => stop("a stage that is not a name"),
         }
+    }
+
+    /// `INFER_SCHEMA(LOCATION => '@stage', FILE_FORMAT => 'f')`: which columns the files of a stage have.
+    pub(crate) fn infer_schema(&mut self, name: &ObjectName, args: &[FunctionArg]) -> Read<Option<Output>> {
+        if names::parts(name).is_none_or(|parts| parts != ["INFER_SCHEMA"]) {
+            return Ok(None);
+        }
+        let mut stage = None;
+        for arg in args {
+            let FunctionArg::Named { name, arg: FunctionArgExpr::Expr(Expr::Value(value)), operator: _ } = arg else {
+                return stop("this form of INFER_SCHEMA is not understood");
+            };
+            match (name.value.to_ascii_uppercase().as_str(), &value.value) {
+                ("LOCATION", Value::SingleQuotedString(text) | Value::Placeholder(text)) => {
+                    // What an escape could change is no name.
+                    stage = text.strip_prefix('@').filter(|text| !text.contains(['\\', '\'']));
+                }
+                ("FILE_FORMAT", Value::SingleQuotedString(text)) => {
+                    let parts = names::dotted(text);
+                    match parts.and_then(|parts| names::complete_in_schema(parts, &self.session)) {
+                        Some(parts) => self.touch(ObjectKind::FileFormat, Name::new(parts), Effect::Use),
+                        None => self.miss(ObjectKind::FileFormat.as_str(), text),
+                    }
+                }
+                ("IGNORE_CASE" | "MAX_FILE_COUNT" | "MAX_RECORDS_PER_FILE" | "KIND", _) => {}
+                _ => return stop("this form of INFER_SCHEMA is not understood"),
+            }
+        }
+        let Some(stage) = stage else { return stop("INFER_SCHEMA without a stage is not understood") };
+        match self.stage(stage)? {
+            Place::Stage { object, shown: _ } => self.touch(ObjectKind::Stage, object, Effect::Import),
+            Place::Location(_) | Place::Named => return stop("a stage that is not a name"),
+        }
+        self.functions.insert("INFER_SCHEMA".to_owned());
+        let columns = ["COLUMN_NAME", "TYPE", "NULLABLE", "EXPRESSION", "FILENAMES", "ORDER_ID"];
+        let columns = columns.map(|name| OutputColumn { name: name.to_owned(), lineage: Lineage::opaque() });
+        Ok(Some(Output { columns: columns.into(), ..Output::default() }))
     }
 
     /// What a dimension or a metric is made of is told by the view's definition, which is not read: any column can be in

@@ -44,7 +44,7 @@ pub(super) fn aliases(analyzed: &Analyzed<'_>, changed: &Changed) -> Option<Vec<
         let ends = item_ends(pieces.get(statement)?);
         let label = labels.get(place).filter(|label| label.len() <= NAME_BYTES_MAX && ends.len() == labels.len())?;
         let end = *ends.get(place)?;
-        Some(Splice { place: end..end, text: format!(" AS {}", quoted(label)) })
+        Some(Splice::new(end..end, format!(" AS {}", quoted(label))))
     };
     changed.iter().map(alias).collect()
 }

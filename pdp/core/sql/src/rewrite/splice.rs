@@ -11,6 +11,14 @@ use crate::gate::Tokens;
 pub(crate) struct Splice {
     pub(crate) place: Range<usize>,
     pub(crate) text: String,
+    /// Where in the new text the old one's beginning stands again.
+    pub(crate) kept: Option<usize>,
+}
+
+impl Splice {
+    pub(crate) fn new(place: Range<usize>, text: String) -> Self {
+        Self { place, text, kept: None }
+    }
 }
 
 /// The text with all splices; `None` when two of them overlap or one lies outside.
@@ -19,13 +27,34 @@ pub(crate) fn apply(sql: &str, splices: &mut Vec<Splice>) -> Option<String> {
     splices.dedup_by(|later, earlier| later.place == earlier.place && later.text == earlier.text);
     let mut text = String::with_capacity(sql.len() + splices.iter().map(|splice| splice.text.len()).sum::<usize>());
     let mut done = 0;
-    for Splice { place, text: new } in splices.iter() {
+    for Splice { place, text: new, kept: _ } in splices.iter() {
         text.push_str(sql.get(done..place.start)?);
         text.push_str(new);
         done = place.end;
     }
     text.push_str(sql.get(done..)?);
     Some(text)
+}
+
+/// Where these places of the old text are in the new one; `None` when a splice has put something else there. The splices are in
+/// the order of [`apply`].
+pub(crate) fn moved(splices: &[Splice], places: &[Range<usize>]) -> Option<Vec<Range<usize>>> {
+    let moved = |place: &Range<usize>| {
+        let (mut gone, mut come) = (0, 0);
+        for splice in splices.iter().take_while(|splice| splice.place.start < place.end) {
+            if splice.place.end > place.start {
+                let inside = place.start.checked_sub(splice.place.start)?;
+                (place.end <= splice.place.end).then_some(())?;
+                let start = (splice.place.start + come).checked_sub(gone)? + splice.kept? + inside;
+                return Some(start..start + place.len());
+            }
+            gone += splice.place.len();
+            come += splice.text.len();
+        }
+        let start = (place.start + come).checked_sub(gone)?;
+        Some(start..start + place.len())
+    };
+    places.iter().map(moved).collect()
 }
 
 /// Whether the tokens of the new text are those of the old one with the splices' own in their places: nothing grew
@@ -38,7 +67,7 @@ pub(crate) fn only_spliced(sql: &str, splices: &[Splice], text: &str) -> bool {
 fn in_step(sql: &str, splices: &[Splice], text: &str) -> Result<bool, String> {
     let (mut old, mut new) = (Tokens::of(sql), Tokens::of(text));
     let mut due = old.next()?;
-    for Splice { place, text } in splices {
+    for Splice { place, text, kept: _ } in splices {
         while let Some(token) = due.filter(|token| token.start < place.start) {
             if new.next()?.map(|token| token.text) != Some(token.text) {
                 return Ok(false);
@@ -99,7 +128,7 @@ const RESERVED: &[&str] = &[
 mod tests {
     use icegate_pdp_model::RelationName;
 
-    use super::{RESERVED, Splice, apply, only_spliced, relation};
+    use super::{RESERVED, Splice, apply, moved, only_spliced, relation};
 
     #[test]
     fn names_are_quoted_where_they_must_be() {
@@ -109,17 +138,33 @@ mod tests {
 
     #[test]
     fn overlaps_are_refused() {
-        let splice = |place, text: &str| Splice { place, text: text.into() };
+        let splice = |place, text: &str| Splice::new(place, text.into());
         assert_eq!(apply("abc", &mut vec![splice(1..2, "x"), splice(0..1, "")]).as_deref(), Some("xc"));
         assert_eq!(apply("abc", &mut vec![splice(0..2, "x"), splice(1..3, "y")]), None);
         assert_eq!(apply("é", &mut vec![splice(0..1, "x")]), None, "half a character");
     }
 
     #[test]
+    fn places_move_with_the_text() {
+        let (old, name) = ("select a from i('t') x, i('u')", "i('t')");
+        let place = |text: &str, what: &str| text.find(what).map(|at| at..at + what.len()).unwrap();
+        let kept = |text: &str| Splice { kept: text.find(name), ..Splice::new(place(old, name), text.into()) };
+        let mut splices = vec![Splice::new(7..8, "abc".into()), kept("(select 1 from i('t'))")];
+        let new = apply(old, &mut splices).unwrap();
+        let names = [place(old, "'t'"), place(old, "'u'")];
+        let there = moved(&splices, &names).unwrap();
+        assert_eq!(there.iter().map(|place| &new[place.clone()]).collect::<Vec<_>>(), ["'t'", "'u'"], "{new}");
+        splices[1].kept = None;
+        assert_eq!(moved(&splices, &names), None, "something else stands there");
+        let half = [Splice { kept: Some(0), ..Splice::new(16..17, "x".into()) }];
+        assert_eq!(moved(&half, &names), None, "half of it");
+    }
+
+    #[test]
     fn what_grows_together_is_noticed() {
-        let splices = [Splice { place: 7..8, text: "(t)".into() }];
+        let splices = [Splice::new(7..8, "(t)".into())];
         assert!(only_spliced("select t from", &splices, "select (t) from"));
-        let glued = [Splice { place: 6..8, text: "t".into() }];
+        let glued = [Splice::new(6..8, "t".into())];
         assert!(!only_spliced("select t from", &glued, "selectt from"));
     }
 }
