@@ -2,7 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a bench may")]
 
-use std::{collections::BTreeSet, hint::black_box};
+use std::{collections::BTreeSet, hint::black_box, sync::Arc};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use icegate_benches::{JOIN, analyst, bundle};
@@ -20,6 +20,7 @@ fn growth(criterion: &mut Criterion) {
             principal: &principal,
             sql: JOIN,
             bound: &BoundValues::default(),
+            results: &Arc::default(),
             session: &session,
             statement_count: 1,
             approvals: &approvals,

@@ -6,7 +6,7 @@ use std::{
 
 use icegate_pdp_approval::{Approval, NewApproval, statement_sha256};
 use icegate_pdp_audit::{Asking, Client, DecisionEvent, Event};
-use icegate_pdp_decision::{BoundValues, Question, Written, decide};
+use icegate_pdp_decision::{BoundValues, EarlierResults, Question, Written, decide};
 use icegate_pdp_model::{Code, Decision, Outcome, Principal, Reason, SessionContext, Timestamp};
 use icegate_pdp_policy::{Bundle, PersonAction};
 use icegate_pdp_store::{Change, SessionRow, SessionState, StateChange};
@@ -52,6 +52,8 @@ struct Asked {
     bundle: Arc<Bundle>,
     decision_id: String,
     statement_sha256: String,
+    /// Results of earlier statements that the text reads again.
+    earlier: Arc<EarlierResults>,
     now: Timestamp,
 }
 
@@ -126,6 +128,7 @@ impl Pdp {
             pep_id,
             bundle,
             decision_id: new_id(),
+            earlier: Arc::default(),
             now: clock::now(),
         };
         metrics::stage(Stage::Session, started.elapsed());
@@ -271,6 +274,7 @@ impl Pdp {
 
     /// Decides; when a name is not in the catalog and the warehouse can be asked, asks it once and decides again.
     async fn judge(self: &Arc<Self>, asked: &mut Asked, approvals: BTreeSet<String>) -> Result<Decision, Status> {
+        asked.earlier = self.earlier(&asked.request, &asked.session, &asked.bundle).await?;
         let mut decision = self.judge_once(asked, approvals.clone()).await?;
         let longest = self.syncing.as_ref().map_or(Duration::ZERO, |syncing| syncing.config.lookup_timeout);
         let until = Instant::now() + longest;
@@ -279,6 +283,7 @@ impl Pdp {
                 break;
             }
             asked.bundle = self.bundle();
+            asked.earlier = self.earlier(&asked.request, &asked.session, &asked.bundle).await?;
             decision = self.judge_once(asked, approvals.clone()).await?;
         }
         Ok(if asked.request.masks_results { decision } else { without_result_masks(decision) })
@@ -290,13 +295,14 @@ impl Pdp {
         let bundle = Arc::clone(&asked.bundle);
         let session = Arc::clone(&asked.session);
         let (sql, context) = (asked.request.sql.clone(), asked.context.clone());
-        let bound = bound_values(&asked.request);
+        let (bound, results) = (bound_values(&asked.request), Arc::clone(&asked.earlier));
         let statement_count = asked.request.statement_count;
         let job = move || {
             let question = Question {
                 principal: &session.principal,
                 sql: &sql,
                 bound: &bound,
+                results: &results,
                 session: &context,
                 statement_count,
                 approvals: &approvals,
@@ -351,7 +357,8 @@ impl Pdp {
         let mut cacheable_seconds = 0;
         match decision.outcome {
             Outcome::Allow | Outcome::Mask if approval.is_none() => {
-                cacheable_seconds = settings.cache_seconds;
+                // A result is read again as long as it is what it was: that is looked up every time.
+                cacheable_seconds = if asked.earlier.is_empty() { settings.cache_seconds } else { 0 };
                 if cacheable_seconds > 0 {
                     let until = asked.now.plus_seconds(i64::from(cacheable_seconds) + CACHE_GRACE_SECONDS);
                     let principal_digest = asked.session.principal_digest.clone();
@@ -385,7 +392,7 @@ impl Pdp {
 }
 
 /// The bound values that may name something, when the PEP keeps to them and the text asks for any.
-fn bound_values(request: &v1::DecideRequest) -> BoundValues {
+pub(crate) fn bound_values(request: &v1::DecideRequest) -> BoundValues {
     let named = request.keeps_names && !request.bindings_json.is_empty() && Written::is_named(&request.sql);
     if named { convert::bound_values(&request.bindings_json) } else { BoundValues::default() }
 }

@@ -24,6 +24,7 @@ mod config;
 mod convert;
 mod decide;
 mod deciders;
+mod earlier;
 mod hub;
 mod metrics;
 mod records;

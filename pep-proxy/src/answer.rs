@@ -236,17 +236,7 @@ pub(crate) async fn settle(proxy: &Arc<Proxy>, session: &Arc<Session>, gate: &mu
         let binding = proxy.queries.of_session(&statement.query_id, session)?;
         let path = paths::result_path(&statement.query_id);
         let raw = proxy.call_upstream(session, Method::GET, &path, None).await?.map_err(refuse::unanswered)?;
-        // Nobody is told of it: only its end counts.
-        let terms = Terms {
-            query_id: None,
-            error_text: binding.error_text,
-            statement_kinds: &binding.statement_kinds,
-            decision_id: &binding.decision_id,
-            base: Some(""),
-            shape: forward::only(&binding.result_shapes),
-            worn: &binding.worn,
-        };
-        let read = read(proxy, session, &raw, &terms);
+        let read = read(proxy, session, &raw, &unseen(&binding));
         if !read.is_end() {
             return Err(Stop::new(
                 PepCode::RequestLimit,
@@ -256,6 +246,19 @@ pub(crate) async fn settle(proxy: &Arc<Proxy>, session: &Arc<Session>, gate: &mu
         ended(proxy, session, &statement.query_id, &binding, &read);
     }
     Ok(())
+}
+
+/// On what terms a result is looked at that nobody is told of: only its end counts.
+fn unseen(binding: &Binding) -> Terms<'_> {
+    Terms {
+        query_id: None,
+        error_text: binding.error_text,
+        statement_kinds: &binding.statement_kinds,
+        decision_id: &binding.decision_id,
+        base: Some(""),
+        shape: forward::only(&binding.result_shapes),
+        worn: &binding.worn,
+    }
 }
 
 /// Gives up on a statement in the background, because its session is over.
@@ -340,12 +343,28 @@ impl Binding {
         }
     }
 
+    fn is_open(&self) -> bool {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     fn take_open(&self) -> Option<Instant> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// The first to see the end of a statement that ran in the background records it.
+/// The end of a statement that ran in the background, for the first to see it: who gets it records it.
+fn end(
+    proxy: &Proxy,
+    session: &Session,
+    upstream_id: &QueryId,
+    binding: &Arc<Binding>,
+    read: &forward::Read,
+) -> Option<RunEnd> {
+    session.has_ended(upstream_id);
+    let open = proxy.queries.known.get(upstream_id).unwrap_or_else(|| Arc::clone(binding));
+    read.end(open.take_open()?)
+}
+
 fn ended(
     proxy: &Arc<Proxy>,
     session: &Arc<Session>,
@@ -353,12 +372,7 @@ fn ended(
     binding: &Arc<Binding>,
     read: &forward::Read,
 ) {
-    session.has_ended(upstream_id);
-    let open = proxy.queries.known.get(upstream_id).unwrap_or_else(|| Arc::clone(binding));
-    let Some(started) = open.take_open() else { return };
-    let Some(end) = read.end(started) else {
-        return;
-    };
+    let Some(end) = end(proxy, session, upstream_id, binding, read) else { return };
     let (proxy_then, session_then, binding) = (Arc::clone(proxy), Arc::clone(session), Arc::clone(binding));
     proxy.spawn(async move { proxy_then.recorder.outcome(&binding.decision_id, &session_then.id, end).await });
 }
@@ -397,9 +411,27 @@ pub(crate) async fn monitoring(proxy: &Arc<Proxy>, session: &Arc<Session>, query
         error_text: binding.error_text,
         secrets: &secrets,
     };
-    monitoring_for_client(&raw.body, &terms, &proxy.limits)
-        .map(|reply| reply.body.into())
-        .map_err(|error| error.refusal().into())
+    let reply = monitoring_for_client(&raw.body, &terms, &proxy.limits).map_err(|error| Stop::from(error.refusal()))?;
+    if reply.status == "SUCCESS" && binding.is_open() {
+        // Its result may be asked for by `RESULT_SCAN` next: how it ended is on record before the client knows.
+        let looked =
+            tokio::spawn(look(Arc::clone(proxy), Arc::clone(session), upstream_id.clone(), Arc::clone(&binding)));
+        // What is not known now is told by whoever sees its end later.
+        let _ = looked.await;
+    }
+    Ok(reply.body.into())
+}
+
+/// Looks at the result of a statement that is over, as if the client had asked for it, and records its end.
+async fn look(proxy: Arc<Proxy>, session: Arc<Session>, upstream_id: QueryId, binding: Arc<Binding>) {
+    let path = paths::result_path(&upstream_id);
+    let Ok(Ok(raw)) = proxy.call_upstream(&session, Method::GET, &path, None).await else { return };
+    let read = read(&proxy, &session, &raw, &unseen(&binding));
+    if read.is_end()
+        && let Some(end) = end(&proxy, &session, &upstream_id, &binding, &read)
+    {
+        proxy.recorder.outcome(&binding.decision_id, &session.id, end).await;
+    }
 }
 
 /// Serves `POST /queries/v1/abort-request`.

@@ -142,7 +142,7 @@ def metadata():
     check(columns == ORDERS_COLUMNS, columns)
     objects = {"depth": "tables", "catalog_filter": "SALES", "db_schema_filter": "PUBLIC"}
     refused(lambda: session("sql").adbc_get_objects(**objects), "SQL-UNRESOLVED")
-    raise Refused("`GetObjects` reads by `RESULT_SCAN`; `GetTableSchema` works")
+    raise Refused("`GetObjects` reads results by ids that are bound by name; `GetTableSchema` works")
 
 
 run(

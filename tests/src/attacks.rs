@@ -4,6 +4,7 @@ pub mod generate;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use icegate_cli::demo::issuer::Person;
@@ -168,6 +169,7 @@ pub fn decided(bundle: &Bundle, person: &Person, sql: &str) -> Decision {
         principal: &principal,
         sql,
         bound: &BoundValues::default(),
+        results: &Arc::default(),
         session: &session,
         statement_count: 0,
         approvals: &approvals,

@@ -13,6 +13,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
+    sync::Arc,
 };
 
 use icegate_pdp_decision::{BoundValues, Question, decide};
@@ -52,6 +53,7 @@ fn access_matrix() {
                     principal: &principal(person),
                     sql,
                     bound: &BoundValues::default(),
+                    results: &Arc::default(),
                     session: &SessionContext::default(),
                     statement_count: 1,
                     approvals: &BTreeSet::new(),
@@ -81,6 +83,7 @@ fn access_matrix() {
                 principal: &principal(person),
                 sql,
                 bound: &BoundValues::default(),
+                results: &Arc::default(),
                 session: &SessionContext::default(),
                 statement_count: 1,
                 approvals: &BTreeSet::new(),

@@ -13,6 +13,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    sync::Arc,
 };
 
 use icegate_pdp_decision::{BoundValues, Question, decide};
@@ -104,6 +105,7 @@ fn the_pasted_decision_is_a_masked_read() {
         principal: &principal,
         sql,
         bound: &BoundValues::default(),
+        results: &Arc::default(),
         session: &session,
         statement_count: 0,
         approvals: &approvals,

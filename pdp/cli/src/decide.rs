@@ -3,6 +3,7 @@ mod text;
 use std::{
     collections::BTreeSet,
     io::{BufRead, Write},
+    sync::Arc,
 };
 
 use icegate_pdp_decision::{BoundValues, Question, decide};
@@ -40,6 +41,7 @@ pub(crate) fn run(
                     principal: &principal,
                     sql: &input.sql,
                     bound: &BoundValues::default(),
+                    results: &Arc::default(),
                     session: &input.session,
                     statement_count: 0,
                     approvals: &approvals,

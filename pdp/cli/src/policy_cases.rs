@@ -29,6 +29,7 @@ use std::{
     fmt::Display,
     io,
     path::Path,
+    sync::Arc,
 };
 
 use icegate_pdp_decision::{BoundValues, Question, decide};
@@ -149,6 +150,7 @@ fn ask(case: &Case, bundle: &Bundle) -> Got {
                 principal: &case.principal,
                 sql,
                 bound: &BoundValues::default(),
+                results: &Arc::default(),
                 session,
                 statement_count: *statement_count,
                 approvals,

@@ -5,7 +5,7 @@ use icegate_pdp_audit::{DecisionEvent, Event, Hash, OutcomeEvent, Record};
 use icegate_pdp_model::Timestamp;
 use sqlx::{QueryBuilder, Sqlite};
 
-use crate::{Revocation, SessionRow, SessionState, Store, StoreError, writer::hash_of};
+use crate::{Revocation, SessionRow, SessionState, Store, StoreError, terms, writer::hash_of};
 
 /// Rows of a page when none are named, and at most.
 pub(crate) const PAGE_ROWS: u32 = 100;
@@ -277,6 +277,44 @@ impl Store {
             .await?;
         let record = row.map(|row| row.record()).transpose()?;
         Ok(record.and_then(|record| if let Event::Outcome(outcome) = record.event { Some(outcome) } else { None }))
+    }
+
+    /// The statement of this session that ran under Snowflake's `query_id`, and how it ended; nothing when it is not one.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or a row in it does not read.
+    pub async fn run_of_query(
+        &self,
+        session_id: &str,
+        query_id: &str,
+    ) -> Result<Option<(DecisionEvent, OutcomeEvent)>, StoreError> {
+        let rows: Vec<RecordColumns> = sqlx::query_as(
+            "SELECT r.seq, r.body, r.prev_hash, r.hash FROM records_terms t JOIN records r ON r.seq = t.seq
+             WHERE t.term = ? ORDER BY r.seq DESC LIMIT ?",
+        )
+        .bind(terms::query(query_id))
+        .bind(PAGE_ROWS)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(StoreError::read)?;
+        let mut outcomes = Vec::with_capacity(rows.len());
+        for row in rows {
+            if let Event::Outcome(outcome) = RecordRow::from_columns(row)?.record()?.event {
+                outcomes.push(outcome);
+            }
+        }
+        let Some(last) = outcomes.first() else { return Ok(None) };
+        let own = outcomes.iter().all(|other| {
+            other.decision_id == last.decision_id
+                && other.session_id == session_id
+                && other.query_id.as_deref() == Some(query_id)
+        });
+        if !own {
+            return Ok(None);
+        }
+        let decision = self.decision(&last.decision_id).await?;
+        Ok(decision.filter(|decision| decision.session_id == session_id).map(|decision| (decision, last.clone())))
     }
 
     /// Statements this PEP was allowed to send in an earlier run of it, without an outcome; oldest first, at most 1,000.

@@ -28,6 +28,7 @@ pub(crate) fn of(event: &Event) -> BTreeSet<String> {
         Event::Outcome(outcome) => {
             terms.insert(self::decision(&outcome.decision_id));
             terms.insert(session(&outcome.session_id));
+            terms.extend(outcome.query_id.as_deref().map(query));
         }
         Event::ApprovalRequested { decision_id, session_id, principal, .. } => {
             terms.insert(self::decision(decision_id));
@@ -66,6 +67,11 @@ pub(crate) fn agent(text: &str) -> String {
 /// The word for a decision.
 pub(crate) fn decision(id: &str) -> String {
     term("decision", id)
+}
+
+/// The word for Snowflake's id of a run.
+pub(crate) fn query(id: &str) -> String {
+    term("query", id)
 }
 
 /// The word for what was decided.

@@ -6,6 +6,7 @@ mod approving;
 mod auditing;
 mod binding;
 mod deciding;
+mod earlier;
 mod program;
 mod sessions;
 mod stand;

@@ -10,6 +10,7 @@
 //! | `credentials` | what a PUT is answered with, whatever it was |
 //! | `broken` | an error |
 //! | `PUT`, `GET` at the beginning | the keys to a stage |
+//! | `result_scan('<id>')` | what the statement with that id gave |
 //!
 //! A request that announces several statements gets one result for each `;`-separated piece, by id. One that only describes
 //! gets no rows, and bindings come back as a cell.
@@ -82,6 +83,8 @@ fn answer(shared: &Shared, id: &str, sql: &str) -> Value {
     let begins = |word: &str| sql.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
     if begins("PUT ") || begins("GET ") {
         credentials(id, begins("GET "))
+    } else if let Some(earlier) = scanned(shared, sql) {
+        if earlier.sql.contains("slow") { rows(id, &["slow"], false) } else { answer(shared, id, &earlier.sql) }
     } else if sql.contains("credentials") {
         credentials(id, false)
     } else if sql.contains("chunks") {
@@ -91,6 +94,13 @@ fn answer(shared: &Shared, id: &str, sql: &str) -> Value {
     } else {
         rows(id, &[sql], sql.contains("arrow"))
     }
+}
+
+/// The statement whose result `RESULT_SCAN('<id>')` reads again.
+fn scanned(shared: &Shared, sql: &str) -> Option<Query> {
+    let (_, rest) = sql.split_once("result_scan('")?;
+    let (id, _) = rest.split_once('\'')?;
+    shared.queries.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
 }
 
 /// One id for the request and one for each of its statements.

@@ -15,6 +15,7 @@
 //!         principal,
 //!         sql: "SELECT id FROM sales.public.orders",
 //!         bound: &BoundValues::default(),
+//!         results: &Default::default(),
 //!         session: &SessionContext::default(),
 //!         statement_count: 1,
 //!         approvals: &BTreeSet::new(),
@@ -24,15 +25,18 @@
 //! # decision }
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use icegate_pdp_model::{
     Code, ColumnName, Decision, ExplainedColumn, Mask, MaskedColumn, Outcome, Principal, Reason, SessionContext,
     StatementAnalysis,
 };
 use icegate_pdp_policy::{Asked, Bundle, Verdict};
-use icegate_pdp_sql::{Analyzed, Limits, Rewriting, Rewritten, Unmaskable, analyze};
-pub use icegate_pdp_sql::{BoundValues, Written};
+use icegate_pdp_sql::{Analyzed, Limits, Rewriting, Rewritten, Unmaskable, analyze_after};
+pub use icegate_pdp_sql::{BoundValues, EarlierColumn, EarlierResult, EarlierResults, Written, results_asked};
 
 /// What one request asks, by whom, and where.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +47,8 @@ pub struct Question<'a> {
     pub sql: &'a str,
     /// The values bound to it; only those that name something are looked at.
     pub bound: &'a BoundValues,
+    /// Results of earlier statements of the session that the text reads again.
+    pub results: &'a Arc<EarlierResults>,
     /// What unqualified names mean.
     pub session: &'a SessionContext,
     /// Statements the request announces; 0 = any number.
@@ -60,7 +66,7 @@ pub fn decide(question: &Question<'_>, bundle: &Bundle) -> Decision {
         depth_max: settings.depth_max,
     };
     let written = Written::of(question.sql, question.bound);
-    let analyzed = match analyze(&written.sql, question.session, bundle.catalog(), &limits) {
+    let analyzed = match analyze_after(question.results, &written.sql, question.session, bundle.catalog(), &limits) {
         Ok(analyzed) => analyzed,
         Err(error) => return Decision::deny(Reason::new(Code::SqlLimit, sentence(&error.to_string()))),
     };
@@ -73,11 +79,12 @@ pub fn decide(question: &Question<'_>, bundle: &Bundle) -> Decision {
         statements: &analyzed.statements,
         approvals: question.approvals,
     });
-    oblige(&written, analyzed, verdict, settings.hash_salt.as_deref().unwrap_or_default())
+    oblige(question.sql, &written, analyzed, verdict, settings.hash_salt.as_deref().unwrap_or_default())
 }
 
 /// Turns the verdict into what the PEP must do: for an allow, the text to send.
-fn oblige(written: &Written<'_>, analyzed: Analyzed<'_>, verdict: Verdict, hash_salt: &str) -> Decision {
+fn oblige(asked: &str, written: &Written<'_>, analyzed: Analyzed<'_>, verdict: Verdict, hash_salt: &str) -> Decision {
+    let reads_results = analyzed.reads_results();
     let Verdict { mut outcome, mut reasons, masks, row_filters, approval_groups, mut policies } = verdict;
     // A request that could not run once approved is refused now, not after somebody has been asked to approve it.
     let sql = match outcome {
@@ -108,6 +115,10 @@ fn oblige(written: &Written<'_>, analyzed: Analyzed<'_>, verdict: Verdict, hash_
     };
     let (sql, row_filters, result_masks) =
         sql.map_or_else(Default::default, |it| (Some(it.sql), it.row_filters, it.result_masks));
+    // What an earlier result holds masked needs no mask any more.
+    if outcome == Outcome::Mask && reads_results && result_masks.is_empty() && sql.as_deref() == Some(asked) {
+        outcome = Outcome::Allow;
+    }
     if !row_filters.is_empty() && matches!(outcome, Outcome::Allow | Outcome::Mask) {
         outcome = Outcome::Mask;
         for filter in &row_filters {

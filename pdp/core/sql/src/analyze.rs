@@ -1,6 +1,9 @@
 //! From a text to what each of its statements does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use icegate_pdp_model::{
     Catalog, ColumnName, Facts, Kind, Level, Mask, OutputColumn, RelationName, SessionContext, StatementAnalysis,
@@ -10,6 +13,7 @@ use sqlparser::ast::Statement;
 use thiserror::Error;
 
 use crate::{
+    earlier::{EarlierResult, EarlierResults},
     facts, flow,
     gate::{self, Piece},
     heads::{self, Head},
@@ -89,6 +93,7 @@ pub struct Analyzed<'a> {
     pub(crate) session: SessionContext,
     pub(crate) catalog: &'a Catalog,
     pub(crate) limits: Limits,
+    pub(crate) results: Arc<EarlierResults>,
     pub(crate) plans: Vec<Plan<'a>>,
 }
 
@@ -101,6 +106,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) columns_read: Columns,
     /// Columns read from what earlier statements of the request stored, masked there.
     pub(crate) through_made: Columns,
+    /// Results of earlier statements that are read again.
+    pub(crate) earlier: Vec<Arc<EarlierResult>>,
     pub(crate) unmaskable: Option<Unrewritable>,
     /// Names of the result's columns.
     pub(crate) labels: Vec<String>,
@@ -114,6 +121,11 @@ impl Analyzed<'_> {
     /// When a masked column is read where no mask can stand.
     pub fn rewrite(&self, masks: &BTreeMap<ColumnName, Mask>, hash_salt: &str) -> Result<String, Unmaskable> {
         self.rewrite_by(&Rewriting { masks, row_filters: &[], names: &[], hash_salt }).map(|rewritten| rewritten.sql)
+    }
+
+    /// Whether it reads the result of an earlier statement again.
+    pub fn reads_results(&self) -> bool {
+        self.plans.iter().any(|plan| !plan.earlier.is_empty())
     }
 
     /// The text with its reads masked and their rows filtered. Without masks and filters, the original text.
@@ -135,7 +147,21 @@ pub fn analyze<'a>(
     catalog: &'a Catalog,
     limits: &Limits,
 ) -> Result<Analyzed<'a>, AnalyzeError> {
-    analyze_for(Purpose::Answer, sql, session, catalog, limits)
+    analyze_after(&Arc::default(), sql, session, catalog, limits)
+}
+
+/// The same for a session that may read results of earlier statements again.
+///
+/// # Errors
+/// As [`analyze`].
+pub fn analyze_after<'a>(
+    results: &Arc<EarlierResults>,
+    sql: &'a str,
+    session: &SessionContext,
+    catalog: &'a Catalog,
+    limits: &Limits,
+) -> Result<Analyzed<'a>, AnalyzeError> {
+    analyze_for(Purpose::Answer, results, sql, session, catalog, limits)
 }
 
 /// What an analysis is for.
@@ -149,6 +175,7 @@ pub(crate) enum Purpose {
 
 pub(crate) fn analyze_for<'a>(
     purpose: Purpose,
+    results: &Arc<EarlierResults>,
     sql: &'a str,
     session: &SessionContext,
     catalog: &'a Catalog,
@@ -169,26 +196,28 @@ pub(crate) fn analyze_for<'a>(
             if operators > OPERATORS_MAX {
                 return Err(AnalyzeError::TooManyOperators { operators, operators_max: OPERATORS_MAX });
             }
-            on_enough_stack(&pieces, || read_all(purpose, &pieces, session, catalog, limits))
+            on_enough_stack(&pieces, || read_all(purpose, results, &pieces, session, catalog, limits))
                 .ok_or(AnalyzeError::NoStack)??
         }
     }
     .into_iter()
     .unzip();
-    Ok(Analyzed { statements, sql, session: session.clone(), catalog, limits: *limits, plans })
+    let results = Arc::clone(results);
+    Ok(Analyzed { statements, sql, session: session.clone(), catalog, limits: *limits, results, plans })
 }
 
 pub(crate) type Reading<'a> = (StatementAnalysis, Plan<'a>);
 
 fn read_all<'a>(
     purpose: Purpose,
+    results: &Arc<EarlierResults>,
     pieces: &[Piece<'_>],
     session: &SessionContext,
     catalog: &'a Catalog,
     limits: &Limits,
 ) -> Result<Vec<Reading<'a>>, AnalyzeError> {
     let mut session = session.clone();
-    let mut request = Request::default();
+    let mut request = Request { results: Arc::clone(results), ..Request::default() };
     let mut readings: Vec<Reading<'a>> = Vec::with_capacity(pieces.len());
     for piece in pieces {
         let bytes = piece.text.len();
@@ -301,8 +330,8 @@ pub(crate) fn understood<'a>(
         },
         session_changes,
     };
-    let Reader { known, numbered, sites, columns_read, through_made, .. } = reader;
-    ((analysis, Plan { known, numbered, sites, columns_read, through_made, unmaskable, labels }), after)
+    let Reader { known, numbered, sites, columns_read, through_made, earlier, .. } = reader;
+    ((analysis, Plan { known, numbered, sites, columns_read, through_made, earlier, unmaskable, labels }), after)
 }
 
 /// What the head of a statement says that is not understood; unknown when it says nothing.
@@ -350,8 +379,9 @@ fn by_head<'a>(
         },
         session_changes: Vec::new(),
     };
-    let Reader { known, numbered, sites, columns_read, through_made, .. } = reader;
-    (analysis, Plan { known, numbered, sites, columns_read, through_made, unmaskable, labels: Vec::new() })
+    let Reader { known, numbered, sites, columns_read, through_made, earlier, .. } = reader;
+    let labels = Vec::new();
+    (analysis, Plan { known, numbered, sites, columns_read, through_made, earlier, unmaskable, labels })
 }
 
 fn project(reader: &Reader<'_, '_>, output: &Output, target: Option<&RelationName>) -> Vec<OutputColumn> {
@@ -436,6 +466,7 @@ pub(crate) fn unknown<'a>(why: String, bytes: usize) -> Reading<'a> {
         sites: Vec::new(),
         columns_read: Columns::new(),
         through_made: Columns::new(),
+        earlier: Vec::new(),
         unmaskable: None,
         labels: Vec::new(),
     };

@@ -127,6 +127,8 @@ enum Sort {
     Name,
     /// A stage with its path.
     Stage,
+    /// The result of a query, by its id.
+    Result,
 }
 
 impl Sort {
@@ -137,6 +139,7 @@ impl Sort {
             && match self {
                 Self::Name => names::dotted(value).is_some(),
                 Self::Stage => value.starts_with('@'),
+                Self::Result => !value.is_empty() && value.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-'),
             }
     }
 }
@@ -151,6 +154,9 @@ fn sort(tokens: &[Token<'_>], at: usize) -> Option<Sort> {
     };
     if called(&["IDENTIFIER"]) {
         return Some(Sort::Name);
+    }
+    if called(&["RESULT_SCAN"]) {
+        return Some(Sort::Result);
     }
     if at > 3 && is_symbol(tokens, at - 1, ">") && is_symbol(tokens, at - 2, "=") {
         return inferred(tokens, at - 3);

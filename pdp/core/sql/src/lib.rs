@@ -47,6 +47,7 @@ mod analyze;
 mod bodies;
 mod bound;
 mod columns;
+mod earlier;
 mod expr;
 mod facts;
 mod flow;
@@ -65,7 +66,8 @@ mod scripting;
 mod stack;
 mod statement;
 
-pub use analyze::{AnalyzeError, Analyzed, Limits, analyze};
+pub use analyze::{AnalyzeError, Analyzed, Limits, analyze, analyze_after};
 pub use bound::{BoundValues, Written};
+pub use earlier::{EarlierColumn, EarlierResult, EarlierResults, results_asked};
 pub use locate::{Located, locate};
 pub use rewrite::{ResultPlace, Rewriting, Rewritten, Unmaskable};

@@ -16,6 +16,7 @@ use sqlparser::ast::{self, Ident};
 pub(crate) use crate::columns::{ColumnId, Columns};
 use crate::{
     bodies::Depth,
+    earlier::{EarlierResult, EarlierResults},
     gate::{self, Piece},
     heads,
     parse::{self, Places},
@@ -262,6 +263,8 @@ pub(crate) struct Request {
     pub(crate) made: HashMap<RelationName, Made>,
     /// Databases and schemas (one or two parts) that were renamed, dropped or replaced.
     pub(crate) unsure: BTreeSet<Vec<String>>,
+    /// Results of earlier statements that may be read again.
+    pub(crate) results: Arc<EarlierResults>,
 }
 
 impl Request {
@@ -314,6 +317,8 @@ pub(crate) struct Reader<'a, 'r> {
     pub(crate) expanding: Vec<RelationName>,
     /// Columns whose values were read from relations made earlier in the request.
     pub(crate) through_made: Columns,
+    /// Results of earlier statements that are read again.
+    pub(crate) earlier: Vec<Arc<EarlierResult>>,
     /// Inside `MATCH_RECOGNIZE`, which has functions of its own.
     pub(crate) in_match: bool,
     /// Columns looked through so far.
@@ -356,6 +361,7 @@ impl<'a, 'r> Reader<'a, 'r> {
             cross_join: false,
             expanding: Vec::new(),
             through_made: Columns::new(),
+            earlier: Vec::new(),
             in_match: false,
             looked_through: 0,
             ctes_read: BTreeSet::new(),

@@ -25,6 +25,7 @@ pub(crate) use self::splice::quoted;
 pub use self::{refusal::Unmaskable, results::ResultPlace};
 use crate::{
     analyze::{Analyzed, Limits, Plan, Purpose, analyze_for},
+    earlier::EarlierResult,
     gate,
     reader::{ColumnId, Known, Output, Role, Site},
     rewrite::{paths::Worn, refusal::Blame, splice::Splice},
@@ -101,6 +102,7 @@ pub(crate) fn rewrite(analyzed: &Analyzed<'_>, rewriting: &Rewriting<'_>) -> Res
             }
             first.get_or_insert(blame);
         }
+        masked_earlier(plan, rewriting.masks)?;
         covered(plan, masks)?;
         rows_covered(plan, statement, filters)?;
     }
@@ -125,6 +127,21 @@ pub(crate) fn rewrite(analyzed: &Analyzed<'_>, rewriting: &Rewriting<'_>) -> Res
         Err(Unproven::Names(_)) => Err(first.unnamed()),
         Err(Unproven::Form) => Err(first.form()),
     }
+}
+
+/// What earlier results hold is masked as it was then: no mask can stand at their reads.
+fn masked_earlier(plan: &Plan<'_>, masks: &BTreeMap<ColumnName, Mask>) -> Result<(), Unmaskable> {
+    for earlier in &plan.earlier {
+        if plan.unmaskable.is_some() {
+            return Err(Unmaskable::EarlierStored);
+        }
+        let otherwise =
+            |column: &&ColumnName| masks.get(*column).is_some_and(|mask| earlier.masks.get(*column) != Some(mask));
+        if let Some(column) = earlier.columns_read.iter().find(otherwise) {
+            return Err(Unmaskable::Earlier { column: column.clone() });
+        }
+    }
+    Ok(())
 }
 
 /// The masks, with none of the columns' values read that the statement drops.
@@ -188,6 +205,12 @@ fn rows_covered(plan: &Plan<'_>, statement: &StatementAnalysis, filters: &[RowFi
         let read = named || !in_view && direct.any(of_it);
         let reads = |site: &Site| site.known == number && matches!(site.role, Role::Source | Role::Unload);
         let changed = |site: &Site| site.known == number && site.role == Role::Target;
+        let condition = rows::condition(filter);
+        let kept = |earlier: &Arc<EarlierResult>| earlier.row_filters.get(&filter.relation) == Some(&condition);
+        // Whatever reads it besides has a place of its own, or is no query and was refused.
+        if !plan.earlier.is_empty() && plan.earlier.iter().all(kept) {
+            continue;
+        }
         if read && !plan.sites.iter().any(reads) && !plan.sites.iter().any(changed) {
             let blame = Blame::Rows(filter.relation.clone());
             return Err(match plan.unmaskable {
@@ -490,7 +513,8 @@ fn prove(
 ) -> Result<(), Unproven> {
     let Limits { bytes_max: _, statements_max, depth_max } = analyzed.limits;
     let limits = Limits { bytes_max: text.len(), statements_max, depth_max: depth_max + SPLICE_DEPTH };
-    let Ok(again) = analyze_for(Purpose::Proof, text, &analyzed.session, analyzed.catalog, &limits) else {
+    let Ok(again) = analyze_for(Purpose::Proof, &analyzed.results, text, &analyzed.session, analyzed.catalog, &limits)
+    else {
         return Err(Unproven::Form);
     };
     let same = splice::only_spliced(analyzed.sql, splices, text)

@@ -475,6 +475,9 @@ impl Reader<'_, '_> {
         if let Some(output) = self.infer_schema(name, args)? {
             return Ok(output);
         }
+        if let Some(output) = self.result_scan(name, args) {
+            return Ok(output);
+        }
         let mut input = Lineage::none();
         for arg in args {
             input.add(self.argument(arg, None, scope, ctes)?);

@@ -24,6 +24,19 @@ pub enum Unmaskable {
         /// The masked column.
         column: ColumnName,
     },
+    /// The result of an earlier statement holds it with another mask, or with none.
+    #[error(
+        "Column `{column}` is masked for you and the earlier result holds it otherwise; run that statement again instead of reading its result."
+    )]
+    Earlier {
+        /// The masked column.
+        column: ColumnName,
+    },
+    /// The result of an earlier statement is read where others could come by.
+    #[error(
+        "The result of an earlier statement is read in a view, a block or a body; read it in a statement of its own, with CREATE TABLE … AS SELECT to keep it."
+    )]
+    EarlierStored,
     /// CLONE copies rows as they are stored.
     #[error("Column `{column}` is masked for you and CLONE copies stored rows; use CREATE TABLE … AS SELECT instead.")]
     Copy {
