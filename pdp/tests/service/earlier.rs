@@ -33,7 +33,11 @@ async fn run(stand: &Stand, session: &Session, sql: &str, query_id: &str) -> Dec
 
 async fn refused(stand: &Stand, session: &Session, sql: &str) {
     let answer = stand.decide(session, sql).await;
-    assert_eq!((answer.outcome(), code_of(&answer), answer.sql.as_str()), (Outcome::Deny, "SQL-UNRESOLVED", ""), "{sql}");
+    assert_eq!(
+        (answer.outcome(), code_of(&answer), answer.sql.as_str()),
+        (Outcome::Deny, "SQL-UNRESOLVED", ""),
+        "{sql}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,7 +63,10 @@ async fn a_result_is_read_again_by_the_session_that_has_it() {
     assert_eq!((again.outcome(), again.sql.as_str()), (Outcome::Allow, scan("01a0-02").as_str()), "{again:?}");
     let counted = "SELECT COUNT(*) FROM TABLE(RESULT_SCAN('01a0-02')) r, customers c WHERE r.email = c.email";
     let counted = stand.decide(&ana, counted).await;
-    assert!(counted.outcome() == Outcome::Mask && counted.sql.contains("(SELECT"), "the table beside it is masked: {counted:?}");
+    assert!(
+        counted.outcome() == Outcome::Mask && counted.sql.contains("(SELECT"),
+        "the table beside it is masked: {counted:?}"
+    );
 
     run(&stand, &ana, "SHOW TABLES IN SCHEMA sales.public", "01a0-03").await;
     let shown = stand.decide(&ana, "SELECT \"name\" FROM TABLE(RESULT_SCAN('01a0-03'))").await;
@@ -97,7 +104,9 @@ async fn no_other_result_is_read() {
         refused(&stand, session, &scan("01b0-01")).await;
     }
     // What did not end well, was never run, or only described.
-    for (id, status) in [("01b0-02", RunStatus::Failed), ("01b0-03", RunStatus::Withheld), ("01b0-04", RunStatus::Unknown)] {
+    for (id, status) in
+        [("01b0-02", RunStatus::Failed), ("01b0-03", RunStatus::Withheld), ("01b0-04", RunStatus::Unknown)]
+    {
         let decided = stand.decide(&ana, "SELECT id FROM orders").await;
         ran(&stand, &ana, &decided.decision_id, id, status).await;
         refused(&stand, &ana, &scan(id)).await;

@@ -23,11 +23,7 @@ fn customers() -> RelationName {
 
 /// `SELECT id, ssn AS number FROM customers WHERE name …`, as it was decided then.
 fn results(mask: Option<Mask>, rows: Option<&str>) -> Arc<EarlierResults> {
-    let plain = |name: &str, of: &str| EarlierColumn {
-        name: name.into(),
-        sources: [column(of)].into(),
-        opaque: false,
-    };
+    let plain = |name: &str, of: &str| EarlierColumn { name: name.into(), sources: [column(of)].into(), opaque: false };
     let result = EarlierResult {
         columns: Some(vec![plain("ID", "ID"), plain("NUMBER", "SSN")]),
         objects: vec![ObjectAccess {
