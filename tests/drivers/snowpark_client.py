@@ -17,7 +17,6 @@ from matrix import (
     ORDERS_COLUMNS,
     PARTS,
     SHOWN,
-    SLOW,
     TABLES,
     TAG,
     Refused,
@@ -97,12 +96,6 @@ def cancel():
     raise Refused("it cancels, and before it closes a session, by `SYSTEM$CANCEL_…`, which is not read: closing raises, too")
 
 
-def asynchronous():
-    job = session("deep").sql(SLOW).collect_nowait()
-    found = [tuple(row) for row in job.result()]
-    check(found == [("slow",)], found)
-
-
 def transaction():
     for end, left in [("ROLLBACK", 0), ("COMMIT", 1)]:
         rows("sql", "BEGIN")
@@ -139,7 +132,7 @@ run(
         "hold": hold,
         "cancel": cancel,
         "renewal": renews(said),
-        "async": asynchronous,
+        "async": not_run("not tried since the `RESULT_SCAN` it reads by is let through"),
         "several": not_offered("it sends one statement at a time"),
         "transaction": transaction,
         "metadata": metadata,
