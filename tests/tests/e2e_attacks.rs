@@ -37,6 +37,8 @@ const GENERATED: u64 = 150;
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_protected_is_told() -> anyhow::Result<()> {
     let twins = Twins::start().await?;
+    let hidden = twins.hidden_rows().await?;
+    ensure!(hidden.0 != hidden.1, "the twins hide the same rows: {}", hidden.0.told);
     for (what, attacks, armed_one_in) in
         [("the corpus", corpus()?, ARMED_ONE_IN), ("what a generator writes", generated()?, GENERATED_ARMED_ONE_IN)]
     {
@@ -44,6 +46,7 @@ async fn nothing_protected_is_told() -> anyhow::Result<()> {
         std::io::stdout().write_all(report.table().as_bytes())?;
         report.verdict(armed_one_in).context(what)?;
     }
+    ensure!(twins.hidden_rows().await? == hidden, "hidden rows were changed");
     twins.shapes_tell_nothing().await.context("shapes")?;
     twins.errors_tell_nothing().await.context("errors")?;
     twins.results_stay_where_they_are().await.context("results")?;
@@ -62,9 +65,11 @@ fn generated() -> anyhow::Result<Vec<Attack>> {
     let count = number("ICEGATE_ATTACKS_GENERATED")?.unwrap_or(GENERATED);
     let mut generator = Generator::new(number("ICEGATE_ATTACKS_SEED")?.unwrap_or(1));
     let statements: BTreeSet<String> = (0..count).map(|_| generator.statement()).collect();
+    let changes: BTreeSet<String> = (0..count / 3).map(|_| generator.change()).collect();
     let attack =
-        |sql| Attack { technique: "generated".into(), must: Must::Masked, who: Who::Analyst, steps: vec![sql] };
-    Ok(statements.into_iter().map(attack).collect())
+        |technique: &str, who, sql| Attack { technique: technique.into(), must: Must::Masked, who, steps: vec![sql] };
+    let read = statements.into_iter().map(|sql| attack("generated", Who::Analyst, sql));
+    Ok(read.chain(changes.into_iter().map(|sql| attack("generated changes", Who::Writer, sql))).collect())
 }
 
 /// Two stacks, alike but for protected values, and a driver that is in both.
@@ -176,6 +181,13 @@ impl Twins {
         Ok(report)
     }
 
+    /// The rows as they are stored that only somebody who is cleared sees.
+    async fn hidden_rows(&self) -> anyhow::Result<(Seen, Seen)> {
+        let seen = self.both(&CLEARED, "SELECT * FROM lab.ledger WHERE id BETWEEN 3 AND 6 ORDER BY id").await?;
+        ensure!(seen.0.what == What::Rows && seen.1.what == What::Rows, "{} {}", seen.0.told, seen.1.told);
+        Ok(seen)
+    }
+
     /// What is asked for without its rows is decided like a run.
     async fn shapes_tell_nothing(&self) -> anyhow::Result<()> {
         for sql in [
@@ -246,7 +258,9 @@ impl Twins {
     /// The same of the replies as they went over the wire to whoever is not cleared, one by one.
     fn nothing_on_the_wire(&self) -> anyhow::Result<()> {
         let (one, other) = (replies(&self.left.front), replies(&self.right.front));
-        ensure!(one.len() == other.len(), "{} replies on one twin, {} on the other", one.len(), other.len());
+        let times = |replies: &[(String, Value)], sql: &str| replies.iter().filter(|(asked, _)| asked == sql).count();
+        let unlike = one.iter().chain(&other).map(|(sql, _)| sql).find(|sql| times(&one, sql) != times(&other, sql));
+        ensure!(unlike.is_none(), "{} replies on one twin, {} on the other: {unlike:?}", one.len(), other.len());
         for ((sql, one), (_, other)) in one.iter().zip(&other) {
             ensure!(one == other, "`{sql}`\n{one}\n{other}");
         }

@@ -1,4 +1,5 @@
-//! Queries nobody thought of: well-typed SELECTs over the twins' relations, the same for the same seed.
+//! Statements nobody thought of: well-typed SELECTs over the twins' relations, and changes of the one whose rows are hidden in
+//! part, the same for the same seed.
 
 /// Deepest nesting of queries and of expressions.
 const DEPTH_MAX: u32 = 3;
@@ -13,7 +14,7 @@ enum Type {
 type Columns = Vec<(String, Type)>;
 
 /// Relations of SHOP.PUBLIC whose columns have plain types.
-const RELATIONS: [(&str, &[(&str, Type)]); 4] = [
+const RELATIONS: [(&str, &[(&str, Type)]); 6] = [
     (
         "customers",
         &[
@@ -50,7 +51,13 @@ const RELATIONS: [(&str, &[(&str, Type)]); 4] = [
         ],
     ),
     ("v_cust", &[("id", Type::Number), ("contact", Type::Text), ("tax_id", Type::Text)]),
+    ("lab.ledger", &LEDGER),
+    ("lab.v_ledger", &[("id", Type::Number), ("place", Type::Text), ("memo", Type::Text)]),
 ];
+
+/// Of which some rows are hidden.
+const LEDGER: [(&str, Type); 4] =
+    [("id", Type::Number), ("region", Type::Text), ("amount", Type::Number), ("memo", Type::Text)];
 
 /// What somebody who guesses compares with.
 const GUESSES: [&str; 8] =
@@ -84,6 +91,22 @@ impl Generator {
         let with = if with.is_empty() { String::new() } else { format!("WITH {} ", with.join(", ")) };
         let order: Vec<String> = (1..=columns.len()).map(|at| at.to_string()).collect();
         format!("{with}SELECT * FROM ({body}) ORDER BY {}", order.join(", "))
+    }
+
+    /// The next change of rows, of which some stay, whatever it does.
+    pub fn change(&mut self) -> String {
+        self.names = 0;
+        let ledger: Columns = LEDGER.iter().map(|&(name, of)| (format!("ledger.{name}"), of)).collect();
+        let condition = self.predicate(2, &ledger, &[]);
+        match self.below(4) {
+            0 => format!("DELETE FROM lab.ledger WHERE ledger.id > 2 AND {condition}"),
+            1 => format!("DELETE FROM lab.ledger WHERE ledger.region <> 'EU' OR ledger.id > 2 AND {condition}"),
+            2 => format!("UPDATE lab.ledger SET memo = LEFT({}, 9)", self.value(Type::Text, 2, &ledger, &[])),
+            _ => {
+                let amount = self.value(Type::Number, 1, &ledger, &[]);
+                format!("UPDATE lab.ledger SET amount = ({amount}) % 1000 WHERE {condition} OR 1 = 1")
+            }
+        }
     }
 
     fn query(&mut self, depth: u32, ctes: &[(String, Columns)]) -> (String, Columns) {
@@ -154,7 +177,7 @@ impl Generator {
             1 if !ctes.is_empty() => ctes.get(self.below(ctes.len())).cloned().unwrap_or_default(),
             _ => {
                 // Rather one that holds protected values.
-                let at = self.pick(&[0, 0, 0, 1, 2, 2, 3]);
+                let at = self.pick(&[0, 0, 0, 1, 2, 2, 3, 4, 4, 5]);
                 let (name, columns) = RELATIONS.get(at).copied().unwrap_or_default();
                 (name.to_owned(), columns.iter().map(|&(name, of)| (name.to_owned(), of)).collect())
             }
@@ -319,5 +342,8 @@ mod tests {
         assert_eq!(make(7), make(7));
         assert_ne!(make(7), make(8));
         assert!(make(7).iter().any(|sql| sql.contains("EXISTS")));
+        let change = |seed| Generator::new(seed).change();
+        assert_eq!(change(7), change(7));
+        assert!((0..50).map(change).any(|sql| sql.starts_with("DELETE")));
     }
 }

@@ -438,6 +438,10 @@ pub(crate) fn follow(after: After, session: &mut SessionContext, request: &mut R
         After::Unsure(name) => {
             request.made.insert(name, Made::Unsure);
         }
+        After::Moved(name) => {
+            request.made.insert(name.clone(), Made::Unsure);
+            request.moved.insert(name);
+        }
         After::UnsureContainer(parts) => {
             request.unsure.insert(parts);
         }

@@ -61,6 +61,7 @@ mod query;
 mod reader;
 mod reword;
 mod rewrite;
+mod rowwise;
 mod scope;
 mod scripting;
 mod stack;

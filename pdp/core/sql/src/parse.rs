@@ -200,6 +200,11 @@ impl<'a> Places<'a> {
         self.text.get(byte.checked_sub(self.start)?..)
     }
 
+    /// The statement's tokens, and the byte of the whole text their places count from.
+    pub(crate) fn tokens(&self) -> Option<(Vec<Token<'a>>, usize)> {
+        Some((gate::tokens(self.text).ok()?, self.start))
+    }
+
     fn byte(&self, place: Location) -> Option<usize> {
         let line = *self.lines.get(usize::try_from(place.line.checked_sub(1)?).ok()?)?;
         let at = line + usize::try_from(place.column.checked_sub(1)?).ok()?;

@@ -21,9 +21,10 @@ use crate::{
     heads,
     parse::{self, Places},
     reword::{self, Reworded},
-    rewrite,
+    rewrite, rowwise,
     scope::Ctes,
     stack::{OPERATORS_MAX, on_enough_stack},
+    statement::changes::Change,
 };
 
 /// What stopped the reading; the statement is unknown then.
@@ -112,6 +113,8 @@ pub(crate) struct Output {
     pub(crate) open: bool,
     /// What those may come from.
     pub(crate) beyond: Beyond,
+    /// Of a view: the relation whose rows, one by one, are its own.
+    pub(crate) row_of: Option<RelationName>,
 }
 
 /// Relations the catalog does not hold that columns which are not listed may come from.
@@ -243,6 +246,8 @@ pub(crate) struct Site {
     pub(crate) contested: bool,
     /// Some of its columns are meant by their place.
     pub(crate) by_place: bool,
+    /// Its rows are changed or removed.
+    pub(crate) change: Option<Change>,
 }
 
 /// A relation made earlier in the same request.
@@ -265,18 +270,29 @@ pub(crate) struct Request {
     pub(crate) unsure: BTreeSet<Vec<String>>,
     /// Results of earlier statements that may be read again.
     pub(crate) results: Arc<EarlierResults>,
+    /// Relations that have another's name or rows.
+    pub(crate) moved: BTreeSet<RelationName>,
 }
 
 impl Request {
     /// What is known of a relation from earlier statements; `None` when the catalog still holds.
     pub(crate) fn made(&self, name: &RelationName) -> Option<Made> {
-        let container = |parts: &[&str]| {
-            self.unsure.iter().any(|unsure| unsure.iter().map(String::as_str).eq(parts.iter().copied()))
-        };
-        if container(&[&name.database]) || container(&[&name.database, &name.schema]) {
+        if self.in_unsure(name) {
             return Some(Made::Unsure);
         }
         self.made.get(name).cloned()
+    }
+
+    /// Whether it may hold the rows of any other relation.
+    pub(crate) fn may_be_another(&self, name: &RelationName) -> bool {
+        self.in_unsure(name) || self.moved.contains(name)
+    }
+
+    fn in_unsure(&self, name: &RelationName) -> bool {
+        let container = |parts: &[&str]| {
+            self.unsure.iter().any(|unsure| unsure.iter().map(String::as_str).eq(parts.iter().copied()))
+        };
+        container(&[&name.database]) || container(&[&name.database, &name.schema])
     }
 }
 
@@ -535,6 +551,7 @@ impl<'a, 'r> Reader<'a, 'r> {
             prefixes: Vec::new(),
             contested: false,
             by_place: false,
+            change: None,
         });
         self.sites.len() - 1
     }
@@ -688,7 +705,8 @@ impl<'a, 'r> Reader<'a, 'r> {
             Some(self.apart(session, |reader| {
                 let output = reader.query(&query, None, &Ctes::default());
                 beneath.append(&mut reader.relations);
-                output
+                let tokens = pieces.first().map(|piece| piece.tokens.as_slice()).unwrap_or_default();
+                output.map(|output| Output { row_of: rowwise::row_of(&query, tokens, &reader.session), ..output })
             }))
         });
         self.expanding.pop();

@@ -1,6 +1,7 @@
 //! Masks at the source: each read of a masked column becomes a read of a derived table, spliced into the text. A column that
 //! is masked in the result is only listed there by its name.
 
+mod filters;
 mod labels;
 mod masks;
 mod paths;
@@ -17,18 +18,17 @@ use std::{
 };
 
 use icegate_pdp_model::{
-    CatalogColumn, ColumnName, Effect, FilteredRelation, Mask, MaskSite, MaskedOutput, ObjectName, RelationName,
-    RowFilter, StatementAnalysis, Transformation, Verb,
+    CatalogColumn, ColumnName, Effect, FilteredRelation, Mask, MaskSite, MaskedOutput, ObjectName, RowFilter,
+    StatementAnalysis, Transformation, Verb,
 };
 
-pub(crate) use self::splice::quoted;
+pub(crate) use self::splice::{plain_or_quoted, quoted};
 pub use self::{refusal::Unmaskable, results::ResultPlace};
 use crate::{
     analyze::{Analyzed, Limits, Plan, Purpose, analyze_for},
-    earlier::EarlierResult,
     gate,
     reader::{ColumnId, Known, Output, Role, Site},
-    rewrite::{paths::Worn, refusal::Blame, splice::Splice},
+    rewrite::{filters::Filter, paths::Worn, refusal::Blame, splice::Splice},
     statement::Unrewritable,
 };
 
@@ -65,14 +65,14 @@ pub(crate) fn rewrite(analyzed: &Analyzed<'_>, rewriting: &Rewriting<'_>) -> Res
     let mut splices = Vec::new();
     let mut first = None;
     let (mut replaced, mut gained) = (BTreeSet::new(), BTreeSet::new());
-    let mut filtered = BTreeSet::new();
+    let (mut filtered, mut guards) = (BTreeSet::new(), Vec::new());
     for (at, (plan, statement)) in analyzed.plans.iter().zip(&analyzed.statements).enumerate() {
         let filters = rewriting.row_filters.get(at).map_or(&[][..], Vec::as_slice);
         let masks = &without(rewriting.masks, placed.dropped.get(at));
         for site in &plan.sites {
             let Some(known) = plan.known.get(site.known) else { continue };
             let masked = masked_at(plan, known, site, masks)?;
-            let filter = filter_at(statement, known, site, filters)?;
+            let filters = filters::at(plan, known, site, filters)?;
             let first_masked = masked.first_key_value().and_then(|(&column, worn)| match worn {
                 Worn::Whole(_) => column_at(known, column),
                 Worn::Inside(inside) => inside.values().next().map(|leaf| leaf.name.clone()),
@@ -83,28 +83,27 @@ pub(crate) fn rewrite(analyzed: &Analyzed<'_>, rewriting: &Rewriting<'_>) -> Res
                 if site.by_place || site.used.iter().any(used) { guarded(plan, known, masks) } else { None }
             };
             let column = first_masked.or_else(listed).map(Blame::Column);
-            let Some(blame) = column.or_else(|| filter.map(|_| Blame::Rows((*known.name).clone()))) else { continue };
-            refuse(plan, known, site, &blame)?;
-            refuse_kind(statement, known, &masked, &blame)?;
-            splice_site(analyzed.sql, known, site, &masked, filter, rewriting, &blame, &mut splices)?;
+            let Some(blame) = column.or_else(|| (!filters.is_empty()).then(|| Blame::Rows((*known.name).clone())))
+            else {
+                continue;
+            };
+            if let (Blame::Rows(_), Some(change)) = (&blame, &site.change) {
+                guards.push((at, filters::guard(plan, &filters, change, &blame, &mut splices)?));
+            } else {
+                refuse(plan, known, site, &blame)?;
+                refuse_kind(plan, statement, known, &masked, &blame)?;
+                let shown = filters::condition(&filters, &plain_or_quoted(&known.name.name));
+                splice_site(analyzed.sql, known, site, &masked, shown, rewriting, &blame, &mut splices)?;
+            }
             replaced.extend(masked.keys().flat_map(|&column| under(plan, known, column)));
             replaced.extend(masked.keys().flat_map(|&column| paths::under(plan, known, column)));
-            if let Some(filter) = filter {
-                filtered.insert(FilteredRelation {
-                    relation: filter.relation.clone(),
-                    condition: rows::condition(filter),
-                    policies: filter.policies.clone(),
-                });
-                let columns = filter.columns();
-                let numbers =
-                    (0..).zip(&known.entry.columns).filter(|(_, column)| columns.contains(column.name.as_str()));
-                gained.extend(numbers.flat_map(|(number, _)| under(plan, known, number)));
-            }
+            filtered.extend(filters.iter().map(Filter::told));
+            gained.extend(filters.iter().flat_map(|filter| filter.gained(plan, known)));
             first.get_or_insert(blame);
         }
         masked_earlier(plan, rewriting.masks)?;
         covered(plan, masks)?;
-        rows_covered(plan, statement, filters)?;
+        filters::covered(plan, statement, filters)?;
     }
     let row_filters = filtered.into_iter().collect();
     let Some(first) = first else {
@@ -112,14 +111,14 @@ pub(crate) fn rewrite(analyzed: &Analyzed<'_>, rewriting: &Rewriting<'_>) -> Res
         return Ok(Rewritten { sql: analyzed.sql.to_owned(), row_filters, names, result_masks });
     };
     let mut sql = splice::apply(analyzed.sql, &mut splices).ok_or_else(|| first.form())?;
-    let mut proof = prove(analyzed, &splices, &replaced, &gained, &sql);
+    let mut proof = prove(analyzed, &splices, &replaced, &gained, &guards, &sql);
     if let Err(Unproven::Names(changed)) = &proof
         && let Some(aliases) = labels::aliases(analyzed, changed)
     {
         splices.extend(aliases);
         sql = splice::apply(analyzed.sql, &mut splices).ok_or_else(|| first.form())?;
         // What an alias did not mend is still a matter of the name that is missing.
-        proof = prove(analyzed, &splices, &replaced, &gained, &sql).map_err(|_| Unproven::Names(Vec::new()));
+        proof = prove(analyzed, &splices, &replaced, &gained, &guards, &sql).map_err(|_| Unproven::Names(Vec::new()));
     }
     let names = splice::moved(&splices, rewriting.names).ok_or_else(|| first.form())?;
     match proof {
@@ -162,66 +161,6 @@ fn without<'m>(
 /// Whether the column is masked by the PEP.
 fn in_result(masks: &BTreeMap<ColumnName, Mask>, column: &ColumnName) -> bool {
     masks.get(column).is_some_and(|mask| mask.site() == MaskSite::Result)
-}
-
-/// The filter of the rows a site reads, where one can stand.
-fn filter_at<'f>(
-    statement: &StatementAnalysis,
-    known: &Known<'_>,
-    site: &Site,
-    filters: &'f [RowFilter],
-) -> Result<Option<&'f RowFilter>, Unmaskable> {
-    let of = |name: &RelationName| filters.iter().find(|filter| filter.relation == *name);
-    match site.role {
-        // Rows that are only added are not read.
-        Role::Target => {
-            let changes = matches!(statement.kind.verb, Verb::Update | Verb::Delete | Verb::Merge);
-            match of(&known.name) {
-                Some(_) if changes => Err(Blame::Rows((*known.name).clone()).target()),
-                Some(_) | None => Ok(None),
-            }
-        }
-        Role::Source | Role::Unload | Role::Step | Role::Clone => {
-            if let Some(beneath) = known.beneath.iter().find(|name| of(name).is_some()) {
-                let why = format!("view `{}` is made of them; read the table itself", known.name);
-                return Err(Blame::rows(beneath, why));
-            }
-            Ok(of(&known.name))
-        }
-    }
-}
-
-/// The net under the rest: every filtered relation the statement reads was met at a place that was handled.
-fn rows_covered(plan: &Plan<'_>, statement: &StatementAnalysis, filters: &[RowFilter]) -> Result<(), Unmaskable> {
-    for filter in filters {
-        let numbers = (0..).zip(&plan.known).filter(|(_, known)| *known.name == filter.relation);
-        let Some((number, _)) = numbers.into_iter().next() else { continue };
-        let own = ObjectName::from(&filter.relation);
-        let named = statement.objects.iter().any(|object| object.name == own && object.effect == Effect::Read);
-        // What a view is made of is refused at the view; what was stored earlier in the request was filtered there.
-        let mut direct = plan.columns_read.iter().filter(|&id| !plan.through_made.contains(id));
-        let of_it = |id| plan.numbered.place(id).is_some_and(|(relation, _)| relation == number);
-        let in_view = plan.known.iter().any(|known| known.beneath.contains(&filter.relation));
-        let read = named || !in_view && direct.any(of_it);
-        let reads = |site: &Site| site.known == number && matches!(site.role, Role::Source | Role::Unload);
-        let changed = |site: &Site| site.known == number && site.role == Role::Target;
-        let condition = rows::condition(filter);
-        let kept = |earlier: &Arc<EarlierResult>| earlier.row_filters.get(&filter.relation) == Some(&condition);
-        // Whatever reads it besides has a place of its own, or is no query and was refused.
-        if !plan.earlier.is_empty() && plan.earlier.iter().all(kept) {
-            continue;
-        }
-        if read && !plan.sites.iter().any(reads) && !plan.sites.iter().any(changed) {
-            let blame = Blame::Rows(filter.relation.clone());
-            return Err(match plan.unmaskable {
-                Some(Unrewritable::Copy) => blame.copy(),
-                Some(Unrewritable::View) => blame.view(),
-                Some(Unrewritable::Body) => blame.body(),
-                None => blame.form(),
-            });
-        }
-    }
-    Ok(())
 }
 
 /// A column by its number.
@@ -360,13 +299,16 @@ fn refuse(plan: &Plan<'_>, known: &Known<'_>, site: &Site, blame: &Blame) -> Res
 
 /// Masked reads that would harm what they are read from, or show what a mask is made of.
 fn refuse_kind(
+    plan: &Plan<'_>,
     statement: &StatementAnalysis,
     known: &Known<'_>,
     masked: &BTreeMap<usize, Worn>,
     blame: &Blame,
 ) -> Result<(), Unmaskable> {
     let own = ObjectName::from(&*known.name);
-    let changes = |effect| matches!(effect, Effect::Write | Effect::Create | Effect::Drop);
+    // Where rows are changed one by one those that are hidden stay as they are, whatever is read.
+    let one_by_one = matches!(blame, Blame::Rows(_)) && plan.sites.iter().any(|site| site.change.is_some());
+    let changes = |effect| !one_by_one && matches!(effect, Effect::Write | Effect::Create | Effect::Drop);
     // The mask's values would take the place of the stored ones, or the rows shown that of all rows, for everybody.
     if statement.objects.iter().any(|object| object.name == own && changes(object.effect)) {
         return Err(blame.target());
@@ -384,7 +326,7 @@ fn splice_site(
     known: &Known<'_>,
     site: &Site,
     masked: &BTreeMap<usize, Worn>,
-    filter: Option<&RowFilter>,
+    shown: Option<String>,
     rewriting: &Rewriting<'_>,
     blame: &Blame,
     splices: &mut Vec<Splice>,
@@ -424,7 +366,7 @@ fn splice_site(
         Some(end) => sql.get(std::mem::replace(&mut place.end, end)..end).ok_or_else(form)?,
     };
     let mut head = format!("(SELECT {} FROM ", columns.join(", "));
-    let tail = match filter.map(rows::condition) {
+    let tail = match shown {
         None => format!("{clause})"),
         Some(condition) => {
             let (travel, sample) = sampled(clause, blame)?;
@@ -503,12 +445,14 @@ enum Unproven {
 }
 
 /// Proves that the new text is the old one with exactly the splices, and does exactly what the old one did; only columns
-/// that masks replaced may no longer be read, and only columns of row filters are read besides.
+/// that masks replaced may no longer be read, and only columns of row filters are read besides. Where rows are changed, the
+/// condition of their filter must hold whatever else the statement says.
 fn prove(
     analyzed: &Analyzed<'_>,
     splices: &[Splice],
     replaced: &BTreeSet<ColumnName>,
     gained: &BTreeSet<ColumnName>,
+    guards: &[(usize, String)],
     text: &str,
 ) -> Result<(), Unproven> {
     let Limits { bytes_max: _, statements_max, depth_max } = analyzed.limits;
@@ -529,7 +473,11 @@ fn prove(
                 && new.columns_read.difference(&old.columns_read).all(|column| gained.contains(column))
                 && old.columns_read.difference(&new.columns_read).all(|column| replaced.contains(column))
         })
-        && again.plans.iter().zip(&analyzed.plans).all(|(new, old)| new.labels.len() == old.labels.len());
+        && again.plans.iter().zip(&analyzed.plans).all(|(new, old)| new.labels.len() == old.labels.len())
+        && guards.iter().all(|(statement, shown)| {
+            let mut changes = again.plans.get(*statement).into_iter().flat_map(|plan| &plan.sites);
+            changes.any(|site| site.change.as_ref().is_some_and(|change| change.first.as_ref() == Some(shown)))
+        });
     if !same {
         return Err(Unproven::Form);
     }

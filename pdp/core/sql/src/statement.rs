@@ -1,5 +1,6 @@
 //! Statements: what each kind does to which objects. What is not understood is said by name, never guessed.
 
+pub(crate) mod changes;
 mod copy;
 mod ddl;
 mod dml;
@@ -68,6 +69,8 @@ pub(crate) enum After {
     Loaded(RelationName),
     /// A relation changed in a way that is not followed.
     Unsure(RelationName),
+    /// A relation has the name of another since, or its rows.
+    Moved(RelationName),
     /// A database or schema changed in a way that is not followed.
     UnsureContainer(Vec<String>),
     /// Unqualified names mean something else from here on.

@@ -180,7 +180,7 @@ impl Reader<'_, '_> {
         };
         let open = input.open && matches!(rows_per_match, Some(RowsPerMatch::AllRows(_)));
         let columns = columns.into_iter().chain(measured).collect();
-        let output = Output { columns, rows: deciding, open, beyond: input.beyond };
+        let output = Output { columns, rows: deciding, open, beyond: input.beyond, row_of: None };
         self.add_derived(&output, None, alias.as_ref(), scope, rows)
     }
 
@@ -245,7 +245,7 @@ impl Reader<'_, '_> {
             .map(|column| OutputColumn { name: column.name.to_string(), lineage: self.origin(&column.origin, site) });
         let columns = columns.collect();
         self.read_all(&visible.beyond);
-        let output = Output { columns, rows: Columns::new(), open: visible.open, beyond: visible.beyond.clone() };
+        let output = Output { columns, open: visible.open, beyond: visible.beyond.clone(), ..Output::default() };
         Ok((inner, output))
     }
 

@@ -165,7 +165,40 @@ impl Blame {
             Self::Column(column) => Unmaskable::Target { column: column.clone() },
             Self::Rows(relation) => Self::rows(
                 relation,
-                "this statement changes them; leave that to someone who sees all rows, or write to another table",
+                "this statement writes them from what is shown of them; write to another table, or leave that to someone who sees all rows",
+            ),
+        }
+    }
+
+    /// UPDATE, DELETE and MERGE of a form that is not sure.
+    pub(super) fn changed(&self) -> Unmaskable {
+        match self {
+            Self::Column(column) => Unmaskable::Target { column: column.clone() },
+            Self::Rows(relation) => Self::rows(
+                relation,
+                "this form of changing them cannot be filtered; write it as a plain UPDATE or DELETE, or leave it to someone who sees all rows",
+            ),
+        }
+    }
+
+    /// MERGE that adds what it does not find.
+    pub(super) fn adds(&self) -> Unmaskable {
+        match self {
+            Self::Column(column) => Unmaskable::Target { column: column.clone() },
+            Self::Rows(relation) => Self::rows(
+                relation,
+                "this MERGE adds what it does not find, so it would add hidden ones a second time, or tell which there are; leave WHEN NOT MATCHED out and add new rows with INSERT",
+            ),
+        }
+    }
+
+    /// A relation that is not as the catalog says any more.
+    pub(super) fn unsure(&self) -> Unmaskable {
+        match self {
+            Self::Column(column) => Unmaskable::Target { column: column.clone() },
+            Self::Rows(relation) => Self::rows(
+                relation,
+                "an earlier statement of the same request changes the table; send this one in a request of its own",
             ),
         }
     }

@@ -4,16 +4,24 @@
 //! agree; where they do not (`NULL AND FALSE` is FALSE, while Cedar stops at the first part that fails) it is said apart
 //! when a predicate can be computed.
 
-use icegate_pdp_model::{Comparison, Operand, PatternPart, Predicate, RelationName, RowFilter, RowValue};
+use icegate_pdp_model::{Comparison, Operand, PatternPart, Predicate, RowFilter, RowValue};
 
-use super::{masks::literal, splice::quoted};
+use super::{
+    masks::literal,
+    splice::{plain_or_quoted, quoted},
+};
 
 /// What keeps a pattern's own characters apart from wildcards. No backslash, which is escaped a second time in a literal.
 const ESCAPE: char = '^';
 
 /// The condition that stands behind WHERE.
 pub(crate) fn condition(filter: &RowFilter) -> String {
-    let of = &filter.relation;
+    condition_of(filter, &plain_or_quoted(&filter.relation.name), &str::to_owned)
+}
+
+/// The same where the relation is called `of`, and its columns as `called` says.
+pub(crate) fn condition_of(filter: &RowFilter, of: &str, called: &dyn Fn(&str) -> String) -> String {
+    let of = &|column: &str| format!("{of}.{}", quoted(&called(column)));
     let permits: Vec<String> = filter.permits.iter().map(|permit| written(permit, of).or_else(false)).collect();
     let mut parts = match permits.as_slice() {
         [] => return "FALSE".to_owned(),
@@ -75,8 +83,7 @@ impl Written {
 }
 
 /// Every value it gives stands in parentheses, or binds as tightly as if it did.
-fn written(predicate: &Predicate, of: &RelationName) -> Written {
-    let column = |name: &str| format!("{}.{}", super::splice::plain_or_quoted(&of.name), quoted(name));
+fn written(predicate: &Predicate, column: &dyn Fn(&str) -> String) -> Written {
     match predicate {
         Predicate::Known(Some(true)) => Written::total("TRUE".into()),
         Predicate::Known(Some(false)) => Written::total("FALSE".into()),
@@ -109,13 +116,13 @@ fn written(predicate: &Predicate, of: &RelationName) -> Written {
             Written::exact(format!("({} LIKE {} ESCAPE '{ESCAPE}')", column(name), literal(&like(pattern))))
         }
         Predicate::Not(inner) => {
-            let Written { value, nullable, defined, sure: [true_sure, false_sure] } = written(inner, of);
+            let Written { value, nullable, defined, sure: [true_sure, false_sure] } = written(inner, column);
             Written { value: format!("(NOT {value})"), nullable, defined, sure: [false_sure, true_sure] }
         }
-        Predicate::And(left, right) => both(&written(left, of), "AND", &written(right, of)),
-        Predicate::Or(left, right) => both(&written(left, of), "OR", &written(right, of)),
+        Predicate::And(left, right) => both(&written(left, column), "AND", &written(right, column)),
+        Predicate::Or(left, right) => both(&written(left, column), "OR", &written(right, column)),
         Predicate::If(condition, yes, no) => {
-            let (test, yes, no) = (written(condition, of), written(yes, of), written(no, of));
+            let (test, yes, no) = (written(condition, column), written(yes, column), written(no, column));
             let value = format!("(CASE WHEN {} THEN {} ELSE {} END)", test.value, yes.value, no.value);
             let nullable = test.nullable || yes.nullable || no.nullable;
             if !test.nullable && yes.defined.is_none() && no.defined.is_none() {

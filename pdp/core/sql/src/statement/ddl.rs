@@ -404,14 +404,14 @@ impl Reader<'_, '_> {
                 let targets: BTreeSet<_> = beside.into_iter().chain(self.named(name)).collect();
                 for target in targets {
                     self.touch(ObjectKind::Table, Name::from(&target), Effect::Create);
-                    draft.after.push(After::Unsure(target));
+                    draft.after.push(After::Moved(target));
                 }
                 Ok(())
             }
             AlterTableOperation::SwapWith { table_name } => {
                 if let Some(target) = self.named(table_name) {
                     self.touch_relation(&target, ObjectKind::Table, Effect::Alter);
-                    draft.after.push(After::Unsure(target));
+                    draft.after.extend([target].into_iter().chain(full.cloned()).map(After::Moved));
                 }
                 Ok(())
             }

@@ -10,7 +10,7 @@ use sqlparser::ast::{
 
 use crate::{
     names,
-    reader::{Lineage, Output, OutputColumn, Read, Reader, Role, absent, merge, stop},
+    reader::{Lineage, Made, Output, OutputColumn, Read, Reader, Role, absent, merge, stop},
     scope::{Ctes, Scope, decide_rows},
     statement::{After, Draft, Stored},
 };
@@ -195,7 +195,7 @@ impl Reader<'_, '_> {
         absent(foreign, "this form of UPDATE")?;
         absent(!table.joins.is_empty(), "UPDATE of joined tables")?;
         let (name, alias) = plain_table(&table.relation)?;
-        let (target, mut scope) = self.target(name, alias)?;
+        let (target, mut scope) = self.changed(name, alias)?;
         let mut output = Output::default();
         match from {
             None => {}
@@ -207,6 +207,7 @@ impl Reader<'_, '_> {
         if let Some(selection) = selection {
             decide_rows(&mut output.rows, self.expr(selection, &scope, ctes)?);
         }
+        self.note_change(&scope, selection.as_ref(), None);
         Ok(self.storing(Verb::Update, target, output))
     }
 
@@ -236,7 +237,7 @@ impl Reader<'_, '_> {
         let [TableWithJoins { relation, joins }] = from.as_slice() else { return stop("DELETE from several tables") };
         absent(!joins.is_empty(), "DELETE from joined tables")?;
         let (name, alias) = plain_table(relation)?;
-        let (target, mut scope) = self.target(name, alias)?;
+        let (target, mut scope) = self.changed(name, alias)?;
         let mut output = Output::default();
         if let Some(using) = using {
             self.from(using, true, &mut scope, ctes, &mut output.rows)?;
@@ -244,6 +245,7 @@ impl Reader<'_, '_> {
         if let Some(selection) = selection {
             decide_rows(&mut output.rows, self.expr(selection, &scope, ctes)?);
         }
+        self.note_change(&scope, selection.as_ref(), None);
         Ok(self.storing(Verb::Delete, target, output))
     }
 
@@ -251,11 +253,13 @@ impl Reader<'_, '_> {
         let Merge { merge_token: _, optimizer_hints, into: _, table, source, on, clauses, output } = merge;
         absent(!optimizer_hints.is_empty() || output.is_some(), "this form of MERGE")?;
         let (name, alias) = plain_table(table)?;
-        let (target, mut scope) = self.target(name, alias)?;
+        let (target, mut scope) = self.changed(name, alias)?;
         let mut output = Output::default();
         self.factor(source, &mut scope, ctes, &mut output.rows)?;
         self.contest(&scope);
         decide_rows(&mut output.rows, self.expr(on, &scope, ctes)?);
+        let adds = clauses.iter().any(|clause| matches!(clause.action, MergeAction::Insert(_)));
+        self.note_change(&scope, Some(on), Some(adds));
         for MergeClause { when_token: _, clause_kind, predicate, action } in clauses {
             match clause_kind {
                 MergeClauseKind::Matched | MergeClauseKind::NotMatched => {}
@@ -352,6 +356,26 @@ impl Reader<'_, '_> {
             self.touch_relation(full, ObjectKind::Table, Effect::Write);
         }
         Ok((full, Scope { parent: None, visible: vec![visible], aliases: Vec::new() }))
+    }
+
+    /// The same where its rows are changed or removed: also what an earlier statement of the request made unsure is known then.
+    fn changed(
+        &mut self,
+        name: &ObjectName,
+        alias: Option<&TableAlias>,
+    ) -> Read<(Option<RelationName>, Scope<'static>)> {
+        let (target, mut scope) = self.target(name, alias)?;
+        let (Some(full), [visible]) = (&target, scope.visible.as_mut_slice()) else { return Ok((target, scope)) };
+        if self.request.may_be_another(full) {
+            self.miss("relation", format_args!("{full}: it was changed earlier in the same request"));
+        } else if visible.site.is_none()
+            && self.request.made(full) == Some(Made::Unsure)
+            && let Some(entry) = self.catalog.relation(full)
+        {
+            let known = self.know(full, entry);
+            visible.site = Some(self.site(known, Role::Target, name, alias.is_some()));
+        }
+        Ok((target, scope))
     }
 
     /// A statement that stores these columns, for the rows that were decided on.
