@@ -144,7 +144,19 @@ fn result_mask(worn: &MaskedOutput) -> v1::ResultMask {
         Mask::Result(ResultMask::Scan { detectors }) => {
             Some(Worn::Scan(Scan { detectors: detectors.iter().map(|it| it.as_str().to_owned()).collect() }))
         }
-        _ => None,
+        Mask::Null
+        | Mask::Redact { .. }
+        | Mask::Constant { .. }
+        | Mask::Hash
+        | Mask::Email
+        | Mask::Phone
+        | Mask::Card
+        | Mask::Partial { .. }
+        | Mask::Year
+        | Mask::Truncate { .. }
+        | Mask::Round { .. }
+        | Mask::Bucket { .. }
+        | Mask::Sql { .. } => None,
     };
     v1::ResultMask { statement: worn.statement, ordinal: worn.ordinal, column: worn.column.to_string(), mask }
 }

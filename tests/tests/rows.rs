@@ -126,7 +126,13 @@ fn the_database_gives_the_rows_the_filter_shows() {
             let analyzed = analyze("SELECT id FROM t ORDER BY id", &session, &catalog, &Limits::default()).unwrap();
             let filters = [vec![filter.clone()]];
             let rewritten = analyzed
-                .rewrite_by(&Rewriting { masks: &BTreeMap::new(), row_filters: &filters, names: &[], hash_salt: "" })
+                .rewrite_by(&Rewriting {
+                    masks: &BTreeMap::new(),
+                    row_filters: &filters,
+                    names: &[],
+                    hash_salt: "",
+                    expressions: &BTreeMap::new(),
+                })
                 .unwrap();
             let sql = rewritten.sql.replace("D.S.T", "T");
             let mut database = database.borrow_mut();

@@ -34,7 +34,7 @@ use icegate_pdp_model::{
     Code, ColumnName, Decision, ExplainedColumn, Mask, MaskedColumn, Outcome, Principal, Reason, SessionContext,
     StatementAnalysis,
 };
-use icegate_pdp_policy::{Asked, Bundle, Verdict};
+use icegate_pdp_policy::{Asked, Bundle, Settings, Verdict};
 use icegate_pdp_sql::{Analyzed, Limits, Rewriting, Rewritten, Unmaskable, analyze_after};
 pub use icegate_pdp_sql::{BoundValues, EarlierColumn, EarlierResult, EarlierResults, Written, results_asked};
 
@@ -79,11 +79,17 @@ pub fn decide(question: &Question<'_>, bundle: &Bundle) -> Decision {
         statements: &analyzed.statements,
         approvals: question.approvals,
     });
-    oblige(question.sql, &written, analyzed, verdict, settings.hash_salt.as_deref().unwrap_or_default())
+    oblige(question.sql, &written, analyzed, verdict, settings)
 }
 
 /// Turns the verdict into what the PEP must do: for an allow, the text to send.
-fn oblige(asked: &str, written: &Written<'_>, analyzed: Analyzed<'_>, verdict: Verdict, hash_salt: &str) -> Decision {
+fn oblige(
+    asked: &str,
+    written: &Written<'_>,
+    analyzed: Analyzed<'_>,
+    verdict: Verdict,
+    settings: &Settings,
+) -> Decision {
     let reads_results = analyzed.reads_results();
     let Verdict { mut outcome, mut reasons, masks, row_filters, approval_groups, mut policies } = verdict;
     // A request that could not run once approved is refused now, not after somebody has been asked to approve it.
@@ -93,7 +99,13 @@ fn oblige(asked: &str, written: &Written<'_>, analyzed: Analyzed<'_>, verdict: V
             let by_column: BTreeMap<ColumnName, Mask> =
                 masks.iter().map(|masked| (masked.column.clone(), masked.mask.clone())).collect();
             let names = written.places();
-            let rewriting = Rewriting { masks: &by_column, row_filters: &row_filters, names: &names, hash_salt };
+            let rewriting = Rewriting {
+                masks: &by_column,
+                row_filters: &row_filters,
+                names: &names,
+                hash_salt: settings.hash_salt.as_deref().unwrap_or_default(),
+                expressions: &settings.masks,
+            };
             match analyzed.rewrite_by(&rewriting) {
                 Ok(rewritten) => match written.sent(&rewritten.sql, &rewritten.names) {
                     Some(sql) => Some(Rewritten { sql, ..rewritten }),

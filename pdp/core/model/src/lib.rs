@@ -28,7 +28,9 @@ pub use catalog::{
 };
 pub use decision::{Code, Decision, ExplainedColumn, MaskedColumn, MaskedOutput, Outcome, Reason};
 pub use error::with_causes;
-pub use mask::{Alphabet, Detector, Mask, MaskError, MaskSite, ResultMask, TimeUnit};
+pub use mask::{
+    Alphabet, Detector, ExpressionError, Mask, MaskError, MaskExpression, MaskSite, ResultMask, TimeUnit, ValueType,
+};
 pub use name::{ColumnName, NameError, ObjectName, RelationName};
 pub use principal::{Agent, Assurance, Attribute, Principal};
 pub use rows::{Comparison, FilteredRelation, Operand, PatternPart, Predicate, RowFilter, RowValue};

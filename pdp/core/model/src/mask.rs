@@ -1,3 +1,4 @@
+mod expression;
 mod result;
 
 use std::{fmt, str::FromStr};
@@ -5,10 +6,15 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize, de::Error as _};
 use thiserror::Error;
 
-pub use self::result::{Alphabet, Detector, ResultMask};
+pub use self::{
+    expression::{ExpressionError, MaskExpression, ValueType},
+    result::{Alphabet, Detector, ResultMask},
+};
 
 /// Longest constant a `redact` mask may carry, in characters.
 const REDACT_CHARS_MAX: usize = 100;
+/// Longest name of a mask of one's own, in bytes.
+const OWN_NAME_BYTES_MAX: usize = 50;
 /// Most characters a `partial` mask may keep at either end.
 const PARTIAL_KEEP_MAX: u32 = 64;
 
@@ -63,6 +69,11 @@ pub enum Mask {
     Bucket {
         /// Width of a bucket, at least 1.
         size: u64,
+    },
+    /// `sql(name)`: the expression that settings give this name. What it shows is its author's to say.
+    Sql {
+        /// Its name under `masks` in settings.
+        name: String,
     },
     /// A mask that is applied to the result, by the PEP.
     Result(ResultMask),
@@ -119,7 +130,7 @@ impl MaskSite {
 pub enum MaskError {
     /// No mask has this name.
     #[error(
-        "`{0}` is not a mask; masks are null, redact, constant, hash, bucket, round, year, truncate, card, phone, partial, email, tokenize, fpe and scan"
+        "`{0}` is not a mask; masks are null, redact, constant, hash, bucket, round, year, truncate, card, phone, partial, email, sql, tokenize, fpe and scan"
     )]
     Unknown(String),
     /// The parameters do not fit the mask.
@@ -147,9 +158,16 @@ impl Mask {
             | Self::Year
             | Self::Truncate { .. }
             | Self::Round { .. }
-            | Self::Bucket { .. } => MaskSite::Source,
+            | Self::Bucket { .. }
+            | Self::Sql { .. } => MaskSite::Source,
             Self::Result(_) => MaskSite::Result,
         }
+    }
+
+    /// Whether a mask of one's own can have this name.
+    pub fn is_own_name(name: &str) -> bool {
+        let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'_');
+        (1..=OWN_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(plain)
     }
 
     /// How much it hides: of several masks on one column the one with the smallest rank wins.
@@ -171,6 +189,8 @@ impl Mask {
             Self::Email => 13,
             // What it does not find is shown.
             Self::Result(ResultMask::Scan { .. }) => 14,
+            // Nor is known what it shows.
+            Self::Sql { .. } => 15,
         }
     }
 
@@ -198,7 +218,8 @@ impl Mask {
                 | Self::Email
                 | Self::Phone
                 | Self::Card
-                | Self::Year => 0,
+                | Self::Year
+                | Self::Sql { .. } => 0,
             };
             (mask.strictness_rank(), kept)
         };
@@ -228,6 +249,7 @@ impl fmt::Display for Mask {
             Self::Partial { first, last } => write!(f, "partial(first={first}, last={last})"),
             Self::Year => f.write_str("year"),
             Self::Bucket { size } => write!(f, "bucket({size})"),
+            Self::Sql { name } => write!(f, "sql({name})"),
             Self::Result(mask) => mask.fmt(f),
         }
     }
@@ -266,6 +288,11 @@ impl FromStr for Mask {
                     Err(wrong(text, "truncate takes `quarter`, `month`, `day` or `hour`; for years there is `year`"))
                 }
             },
+            ("sql", Some(name)) if Self::is_own_name(name) => Ok(Self::Sql { name: name.to_owned() }),
+            ("sql", _) => Err(wrong(
+                text,
+                "sql takes the name of a mask in settings.yaml, as in `sql(initials)`: 1 to 50 lower-case letters, digits, `-` and `_`",
+            )),
             ("hash", None) => Ok(Self::Hash),
             ("email", None) => Ok(Self::Email),
             ("year", None) => Ok(Self::Year),
@@ -355,6 +382,7 @@ mod tests {
             "truncate(month)",
             "round(50)",
             "bucket(1000)",
+            "sql(first-letters_2)",
         ] {
             assert_eq!(text.parse::<Mask>().unwrap().to_string(), text);
         }
@@ -389,6 +417,11 @@ mod tests {
             "round(1.5)",
             "card(4)",
             "phone()",
+            "sql",
+            "sql()",
+            "sql(Initials)",
+            "sql(a b)",
+            "sql(UPPER({column}))",
         ] {
             assert!(text.parse::<Mask>().is_err(), "`{text}`");
         }
@@ -418,6 +451,8 @@ mod tests {
             "partial(last=4)",
             "email",
             "scan",
+            "sql(a)",
+            "sql(b)",
         ];
         let masks = texts.map(|text| text.parse::<Mask>().unwrap());
         for (at, strict) in masks.iter().enumerate() {

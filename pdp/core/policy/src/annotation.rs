@@ -2,7 +2,7 @@ use cedar_policy::{ActionConstraint, Effect, Policy};
 use icegate_pdp_model::Mask;
 
 use crate::{
-    lift,
+    Settings, lift,
     problem::{Place, Problem},
     source::Chunk,
     vocabulary::{Action, Vocabulary},
@@ -42,7 +42,7 @@ pub(crate) fn read(
     chunk: &Chunk<'_>,
     place: &Place<'_>,
     vocabulary: &Vocabulary,
-    salted: bool,
+    settings: Option<&Settings>,
     problems: &mut Vec<Problem>,
 ) -> Option<Annotated> {
     let before = problems.len();
@@ -99,7 +99,15 @@ pub(crate) fn read(
             );
         }
         match text.parse::<Mask>() {
-            Ok(Mask::Hash) if !salted => {
+            // Without readable settings nobody knows what they hold: that is no problem of the policies.
+            Ok(Mask::Sql { name }) if settings.is_some_and(|settings| !settings.masks.contains_key(&name)) => {
+                refuse(
+                    "mask",
+                    format!("settings.yaml has no mask `{name}`"),
+                    "declare it there under `masks`, as in README.md",
+                );
+            }
+            Ok(Mask::Hash) if settings.is_some_and(|settings| settings.hash_salt.is_none()) => {
                 refuse(
                     "mask",
                     "`@mask(\"hash\")` needs a salt, and settings.yaml has none".into(),

@@ -90,17 +90,15 @@ impl Bundle {
         let catalog = read_catalog(&files, &mut problems, &mut lints);
         let schema_text = effective_schema(settings.as_ref(), catalog.as_ref());
         check_schema(&files, &schema_text, &mut problems);
-        // Without readable settings nobody knows whether there is a salt: that is no problem of the policies.
-        let salted = settings.as_ref().is_none_or(|settings| settings.hash_salt.is_some());
         let built = Built::new(&schema_text).map_err(|problem| BundleError { problems: vec![problem] })?;
-        let read = read_policies(&files, &built, salted, &mut problems);
+        let read = read_policies(&files, &built, settings.as_ref(), &mut problems);
         lints.extend(read.lints);
         let (Some(settings), Some(catalog), true) = (settings, catalog, problems.is_empty()) else {
             problems.sort();
             problems.dedup();
             return Err(BundleError { problems });
         };
-        lints.extend(misfits(&read.policies, &catalog, &read.places, &built.vocabulary));
+        lints.extend(misfits(&read.policies, &catalog, &settings, &read.places, &built.vocabulary));
         lints.extend(rows_without(&read.policies, &catalog, &read.places, &built.vocabulary));
         lints.extend(unknown_names(&read.policies, &catalog, &settings, &read.places, &built.vocabulary));
         lints.sort();
@@ -387,12 +385,17 @@ struct Read {
     lints: Vec<Lint>,
 }
 
-fn read_policies(files: &[&SourceFile], built: &Built, salted: bool, problems: &mut Vec<Problem>) -> Read {
+fn read_policies(
+    files: &[&SourceFile],
+    built: &Built,
+    settings: Option<&Settings>,
+    problems: &mut Vec<Problem>,
+) -> Read {
     let mut read = Read::default();
     for file in files.iter().filter(|file| is_policies(&file.path)) {
         for chunk in source::chunks(&file.text) {
             let place = Place { file: &file.path, text: &file.text, start: chunk.start };
-            read_policy(&chunk, &place, built, salted, problems, &mut read);
+            read_policy(&chunk, &place, built, settings, problems, &mut read);
         }
     }
     if read.policies.len() > POLICIES_MAX {
@@ -407,7 +410,7 @@ fn read_policy(
     chunk: &Chunk<'_>,
     place: &Place<'_>,
     built: &Built,
-    salted: bool,
+    settings: Option<&Settings>,
     problems: &mut Vec<Problem>,
     read: &mut Read,
 ) {
@@ -430,7 +433,9 @@ fn read_policy(
     let (line, _) = place.line_column(0);
     let mut found = validate(&policy, place, built, problems);
     check_rows(&policy, chunk, place, built, problems);
-    let Some(annotated) = annotation::read(&policy, chunk, place, &built.vocabulary, salted, problems) else { return };
+    let Some(annotated) = annotation::read(&policy, chunk, place, &built.vocabulary, settings, problems) else {
+        return;
+    };
     let id = annotated.id;
     if let Some((file, line)) = read.places.get(&id) {
         let reason = format!("`@id(\"{id}\")` is taken by {file}:{line}");

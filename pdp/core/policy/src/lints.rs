@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use cedar_policy::{EntityUid, ResourceConstraint};
-use icegate_pdp_model::{Catalog, ColumnName, Mask, ObjectName, RelationName, TimeUnit};
+use icegate_pdp_model::{Catalog, ColumnName, Mask, ObjectName, RelationName, TimeUnit, ValueType};
 
 use crate::{
     Lint, Settings,
@@ -89,7 +89,13 @@ fn unknown(kind: Type, id: &str, catalog: &Catalog) -> Option<String> {
 }
 
 /// Columns whose type does not fit the mask they get: reading them would be refused, not masked.
-pub(crate) fn misfits(policies: &[Compiled], catalog: &Catalog, places: &Places, vocabulary: &Vocabulary) -> Vec<Lint> {
+pub(crate) fn misfits(
+    policies: &[Compiled],
+    catalog: &Catalog,
+    settings: &Settings,
+    places: &Places,
+    vocabulary: &Vocabulary,
+) -> Vec<Lint> {
     let mut by_scope: HashMap<EntityUid, Vec<(&str, &Mask)>> = HashMap::new();
     for policy in policies {
         if let (
@@ -117,7 +123,7 @@ pub(crate) fn misfits(policies: &[Compiled], catalog: &Catalog, places: &Places,
             scopes.push(vocabulary.uid(Type::Column, &printed));
             scopes.push(vocabulary.uid(Type::Relation, &name.to_string()));
             for (policy, mask) in scopes.iter().filter_map(|scope| by_scope.get(scope)).flatten() {
-                if fits(mask, data_type) && !(inside && needs_text(mask, data_type)) {
+                if fits(mask, data_type, settings) && !(inside && needs_text(mask, data_type)) {
                     continue;
                 }
                 let message = format!(
@@ -132,31 +138,44 @@ pub(crate) fn misfits(policies: &[Compiled], catalog: &Catalog, places: &Places,
 }
 
 /// Whether the mask keeps a value of this type its type.
-fn fits(mask: &Mask, data_type: &str) -> bool {
-    let name = data_type.split(['(', ' ']).next().unwrap_or_default();
+fn fits(mask: &Mask, data_type: &str, settings: &Settings) -> bool {
     match mask {
+        Mask::Sql { name } => settings.masks.get(name).is_some_and(|own| holds(data_type, own.of())),
         Mask::Null | Mask::Redact { .. } => true,
         Mask::Result(mask) => mask.fits(data_type),
         // Which constants a type takes is known where the text is rewritten.
-        Mask::Constant { .. } => name != "VARIANT",
-        Mask::Hash | Mask::Email | Mask::Phone | Mask::Card | Mask::Partial { .. } => {
-            matches!(name, "TEXT" | "STRING") || name.contains("CHAR")
-        }
+        Mask::Constant { .. } => base(data_type) != "VARIANT",
+        Mask::Hash | Mask::Email | Mask::Phone | Mask::Card | Mask::Partial { .. } => holds(data_type, ValueType::Text),
         Mask::Year | Mask::Truncate { unit: TimeUnit::Quarter | TimeUnit::Month } => {
-            name == "DATE" || name == "DATETIME" || name.starts_with("TIMESTAMP")
+            holds(data_type, ValueType::Date) || holds(data_type, ValueType::Timestamp)
         }
-        Mask::Truncate { unit: TimeUnit::Day | TimeUnit::Hour } => name == "DATETIME" || name.starts_with("TIMESTAMP"),
-        Mask::Round { .. } | Mask::Bucket { .. } => {
+        Mask::Truncate { unit: TimeUnit::Day | TimeUnit::Hour } => holds(data_type, ValueType::Timestamp),
+        Mask::Round { .. } | Mask::Bucket { .. } => holds(data_type, ValueType::Number),
+    }
+}
+
+fn base(data_type: &str) -> &str {
+    data_type.split(['(', ' ']).next().unwrap_or_default()
+}
+
+fn holds(data_type: &str, kind: ValueType) -> bool {
+    let name = base(data_type);
+    match kind {
+        ValueType::Text => matches!(name, "TEXT" | "STRING") || name.contains("CHAR"),
+        ValueType::Number => {
             name.ends_with("INT")
                 || name.starts_with("FLOAT")
                 || matches!(name, "NUMBER" | "DECIMAL" | "DEC" | "NUMERIC" | "INTEGER" | "DOUBLE" | "REAL" | "DECFLOAT")
         }
+        ValueType::Boolean => matches!(name, "BOOLEAN" | "BOOL"),
+        ValueType::Date => name == "DATE",
+        ValueType::Timestamp => name == "DATETIME" || name.starts_with("TIMESTAMP"),
     }
 }
 
 /// Inside a VARIANT only text has masks that show something of it.
 fn needs_text(mask: &Mask, data_type: &str) -> bool {
-    !matches!(mask, Mask::Null | Mask::Redact { text: None } | Mask::Result(_)) && !fits(&Mask::Email, data_type)
+    !matches!(mask, Mask::Null | Mask::Redact { text: None } | Mask::Result(_)) && !holds(data_type, ValueType::Text)
 }
 
 /// Policies about rows whose scope names a relation that lacks an attribute they speak of: nobody sees its rows by them.

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, fmt, ops::RangeInclusive};
 
-use icegate_pdp_model::AttributeType;
+use icegate_pdp_model::{AttributeType, Mask, MaskExpression};
 use serde::Deserialize;
 
 use crate::problem::{Lint, Place, Problem, one_line};
@@ -29,6 +29,10 @@ pub struct Settings {
     /// is said in the configuration of the PDP, issuer by issuer.
     #[serde(default)]
     pub principal_attributes: BTreeMap<String, AttributeType>,
+    /// Masks of one's own, by name: `@mask("sql(name)")`. Each says what columns it is for and what stands in their place:
+    /// `{ of: text, sql: "LEFT({column}, 1) || '***'" }`.
+    #[serde(default)]
+    pub masks: BTreeMap<String, MaskExpression>,
     /// How long a statement may wait for its approval.
     #[serde(default = "approve_within_seconds")]
     pub approve_within_seconds: u32,
@@ -81,6 +85,7 @@ impl Settings {
             connection: connection.into(),
             hash_salt: None,
             principal_attributes: BTreeMap::new(),
+            masks: BTreeMap::new(),
             approve_within_seconds: approve_within_seconds(),
             execute_within_seconds: execute_within_seconds(),
             hold_seconds_max: hold_seconds_max(),
@@ -97,7 +102,11 @@ impl Settings {
         let settings: Self = match serde_saphyr::from_str(text) {
             Ok(settings) => settings,
             Err(error) => {
-                problems.push(yaml_problem(SETTINGS_FILE, &error, "write `key: value` with the keys of README.md"));
+                problems.push(yaml_problem(
+                    SETTINGS_FILE,
+                    &error,
+                    "write `key: value` with the keys of README.md; masks of your own use the functions listed there",
+                ));
                 return None;
             }
         };
@@ -132,6 +141,10 @@ impl Settings {
                 "give lower-case letters, digits and `_`, and none of Cedar's words",
             );
         }
+        for name in settings.masks.keys().filter(|name| !Mask::is_own_name(name)) {
+            let reason = format!("`masks` has `{name}`, which is no name of a mask");
+            refuse("masks", reason, "give 1 to 50 lower-case letters, digits, `-` and `_`");
+        }
         if let Some(salt) = &settings.hash_salt {
             let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '\'' | '"' | '\\');
             if !HASH_SALT_CHARS.contains(&salt.chars().count()) || !salt.chars().all(plain) {
@@ -164,6 +177,7 @@ impl fmt::Debug for Settings {
             .field("connection", &self.connection)
             .field("hash_salt", &self.hash_salt.as_ref().map(|_| "***"))
             .field("principal_attributes", &self.principal_attributes)
+            .field("masks", &self.masks.keys())
             .field("approve_within_seconds", &self.approve_within_seconds)
             .field("execute_within_seconds", &self.execute_within_seconds)
             .field("hold_seconds_max", &self.hold_seconds_max)

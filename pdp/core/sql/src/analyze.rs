@@ -120,7 +120,9 @@ impl Analyzed<'_> {
     /// # Errors
     /// When a masked column is read where no mask can stand.
     pub fn rewrite(&self, masks: &BTreeMap<ColumnName, Mask>, hash_salt: &str) -> Result<String, Unmaskable> {
-        self.rewrite_by(&Rewriting { masks, row_filters: &[], names: &[], hash_salt }).map(|rewritten| rewritten.sql)
+        let expressions = &BTreeMap::new();
+        let rewriting = Rewriting { masks, row_filters: &[], names: &[], hash_salt, expressions };
+        self.rewrite_by(&rewriting).map(|rewritten| rewritten.sql)
     }
 
     /// Whether it reads the result of an earlier statement again.

@@ -18,8 +18,8 @@ use std::{
 };
 
 use icegate_pdp_model::{
-    CatalogColumn, ColumnName, Effect, FilteredRelation, Mask, MaskSite, MaskedOutput, ObjectName, RowFilter,
-    StatementAnalysis, Transformation, Verb,
+    CatalogColumn, ColumnName, Effect, FilteredRelation, Mask, MaskExpression, MaskSite, MaskedOutput, ObjectName,
+    RowFilter, StatementAnalysis, Transformation, Verb,
 };
 
 pub(crate) use self::splice::{plain_or_quoted, quoted};
@@ -43,6 +43,8 @@ pub struct Rewriting<'a> {
     pub names: &'a [Range<usize>],
     /// What the `hash` mask is salted with.
     pub hash_salt: &'a str,
+    /// What masks of one's own are, by their names.
+    pub expressions: &'a BTreeMap<String, MaskExpression>,
 }
 
 /// A text whose reads are rewritten.
@@ -332,7 +334,6 @@ fn splice_site(
     splices: &mut Vec<Splice>,
 ) -> Result<(), Unmaskable> {
     let form = || blame.form();
-    let hash_salt = rewriting.hash_salt;
     let mut place = site.name.clone().ok_or_else(form)?;
     let wanted: BTreeSet<usize> = site.used.union(&site.kept).copied().collect();
     let mut columns = Vec::with_capacity(wanted.len());
@@ -342,11 +343,11 @@ fn splice_site(
         let name = ColumnName::new(Arc::clone(&known.name), column.name.as_str());
         columns.push(match masked.get(&at) {
             Some(Worn::Whole(mask)) => {
-                let value = masks::masked(mask, &quoted, &name, &column.data_type, hash_salt)?;
+                let value = masks::masked(mask, &quoted, &name, &column.data_type, rewriting)?;
                 format!("{value} AS {quoted}")
             }
             Some(Worn::Inside(inside)) => {
-                let value = paths::masked(inside, &quoted, &column.data_type, hash_salt)?;
+                let value = paths::masked(inside, &quoted, &column.data_type, rewriting)?;
                 format!("{value} AS {quoted}")
             }
             None if site.used.contains(&at) => quoted,

@@ -107,7 +107,8 @@ fn answer(case: &Case, catalog: &Catalog) -> Case {
     if !case.masks.is_empty() {
         let masks = case.masks.iter().map(|(name, mask)| (full(name), mask.clone())).collect();
         let names = written.places();
-        let rewriting = Rewriting { masks: &masks, row_filters: &[], names: &names, hash_salt: "pepper" };
+        let expressions = &BTreeMap::new();
+        let rewriting = Rewriting { masks: &masks, row_filters: &[], names: &names, hash_salt: "pepper", expressions };
         match analyzed.rewrite_by(&rewriting) {
             Ok(rewritten) => answer.rewritten = written.sent(&rewritten.sql, &rewritten.names),
             Err(refusal) => answer.refused = Some(refusal.to_string()),

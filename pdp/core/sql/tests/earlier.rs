@@ -59,7 +59,9 @@ fn rewritten(
     let analyzed = analyze_after(results, sql, &session(), &catalog, &Limits::default()).unwrap();
     assert!(analyzed.statements[0].unresolved.is_empty(), "{sql}: {:?}", analyzed.statements);
     let masks = masks.iter().map(|(name, mask)| (column(name), mask.clone())).collect();
-    let rewriting = Rewriting { masks: &masks, row_filters: &[rows.to_vec()], names: &[], hash_salt: "pepper" };
+    let expressions = &BTreeMap::new();
+    let row_filters = &[rows.to_vec()];
+    let rewriting = Rewriting { masks: &masks, row_filters, names: &[], hash_salt: "pepper", expressions };
     analyzed.rewrite_by(&rewriting).map(|rewritten| rewritten.sql)
 }
 

@@ -68,7 +68,13 @@ fn a_column_masked_in_the_result_only_passes() {
         let masks: BTreeMap<ColumnName, Mask> =
             cases.masks.iter().chain(&case.masks).map(|(name, mask)| (full(name), mask.clone())).collect();
         let analyzed = analyze(&case.sql, &session, &catalog, &Limits::default()).unwrap();
-        let rewriting = Rewriting { masks: &masks, row_filters: &[], names: &[], hash_salt: "pepper" };
+        let rewriting = Rewriting {
+            masks: &masks,
+            row_filters: &[],
+            names: &[],
+            hash_salt: "pepper",
+            expressions: &BTreeMap::new(),
+        };
         let (wears, refused, sent) = match analyzed.rewrite_by(&rewriting) {
             Ok(rewritten) => {
                 let worn = rewritten.result_masks.iter();

@@ -1,8 +1,8 @@
 //! Masks as SQL. Each keeps the column's type, and NULL stays NULL unless the mask is `null`.
 
-use icegate_pdp_model::{ColumnName, Mask, TimeUnit};
+use icegate_pdp_model::{ColumnName, Mask, TimeUnit, ValueType};
 
-use crate::rewrite::Unmaskable;
+use crate::rewrite::{Rewriting, Unmaskable};
 
 /// Hex digits of a SHA-256.
 const SHA256_CHARS: u64 = 64;
@@ -25,7 +25,7 @@ pub(crate) fn masked(
     column: &str,
     name: &ColumnName,
     data_type: &str,
-    salt: &str,
+    with: &Rewriting<'_>,
 ) -> Result<String, Unmaskable> {
     let unfit = || Unmaskable::Type { column: name.clone(), mask: Box::new(mask.clone()), data_type: data_type.into() };
     let family = family(data_type).ok_or_else(unfit)?;
@@ -53,6 +53,7 @@ pub(crate) fn masked(
         (Mask::Partial { first, last }, Family::Text(_)) => partial(column, *first, *last),
         (Mask::Email, Family::Text(len)) => fitted(&email(column), len),
         (Mask::Hash, Family::Text(len)) => {
+            let salt = with.hash_salt;
             if salt.is_empty() || salt.chars().any(char::is_control) {
                 return Err(Unmaskable::Salt { column: name.clone() });
             }
@@ -61,9 +62,24 @@ pub(crate) fn masked(
             }
             format!("SHA2({} || {column}, 256)", literal(salt))
         }
+        (Mask::Sql { name: own }, family) => {
+            let expression = with.expressions.get(own).ok_or_else(unfit)?;
+            let value = expression.sql(column);
+            match (expression.of(), family) {
+                (ValueType::Text, Family::Text(len)) => fitted(&value, len),
+                (ValueType::Number, Family::Number) => clamped(value, data_type),
+                (ValueType::Boolean, Family::Boolean)
+                | (ValueType::Date, Family::Date)
+                | (ValueType::Timestamp, Family::Timestamp) => value,
+                (
+                    ValueType::Text | ValueType::Number | ValueType::Boolean | ValueType::Date | ValueType::Timestamp,
+                    _,
+                ) => return Err(unfit()),
+            }
+        }
         (Mask::Year, Family::Date | Family::Timestamp) => format!("DATE_TRUNC('year', {column})"),
-        (Mask::Bucket { size }, Family::Number) => clamped(format!("FLOOR({column} / {size}) * {size}"), data_type),
-        (Mask::Round { size }, Family::Number) => clamped(format!("ROUND({column} / {size}) * {size}"), data_type),
+        (Mask::Bucket { size }, Family::Number) => clamped(bucket(column, *size, data_type), data_type),
+        (Mask::Round { size }, Family::Number) => clamped(round(column, *size, data_type), data_type),
         (
             Mask::Redact { text: Some(_) }
             | Mask::Partial { .. }
@@ -84,7 +100,9 @@ pub(crate) fn masked(
 
 /// No value of this type.
 pub(crate) fn nothing(name: &ColumnName, data_type: &str) -> Result<String, Unmaskable> {
-    masked(&Mask::Null, "", name, data_type, "")
+    let unfit = || Unmaskable::Type { column: name.clone(), mask: Box::new(Mask::Null), data_type: data_type.into() };
+    family(data_type).ok_or_else(unfit)?;
+    Ok(format!("CAST(NULL AS {data_type})"))
 }
 
 fn partial(column: &str, first: u32, last: u32) -> String {
@@ -111,17 +129,60 @@ fn card(column: &str) -> String {
     )
 }
 
+/// Down to a multiple. Without a division where numbers are exact: Snowflake rounds a quotient at its sixth digit.
+fn bucket(column: &str, size: u64, data_type: &str) -> String {
+    if is_float(data_type) {
+        return format!("FLOOR({column} / {size}) * {size}");
+    }
+    let value = within(column, data_type);
+    format!("{value} - MOD(MOD({value}, {size}) + {size}, {size})")
+}
+
+/// To the nearest multiple, from the middle away from zero.
+fn round(column: &str, size: u64, data_type: &str) -> String {
+    if is_float(data_type) {
+        return format!("ROUND({column} / {size}) * {size}");
+    }
+    let value = within(column, data_type);
+    let over = format!("MOD({value}, {size})");
+    let more = format!(
+        "CASE WHEN {over} + {over} >= {size} THEN {size} WHEN {over} + {over} <= -{size} THEN -{size} ELSE 0 END"
+    );
+    format!("{value} - {over} + {more}")
+}
+
+fn is_float(data_type: &str) -> bool {
+    ["FLOAT", "DOUBLE", "REAL"].iter().any(|name| data_type.starts_with(name))
+}
+
+/// Far enough from the largest numbers there are for what is added here.
+fn within(column: &str, data_type: &str) -> String {
+    let (precision, scale) = digits(data_type).unwrap_or((PRECISION_MAX, 0));
+    let whole = precision - scale;
+    if precision < PRECISION_MAX || whole <= SIZE_DIGITS {
+        return column.to_owned();
+    }
+    let limit = format!("{}{}", "9".repeat(whole - SIZE_DIGITS), "0".repeat(SIZE_DIGITS));
+    format!("LEAST(GREATEST({column}, -{limit}), {limit})")
+}
+
+/// Most digits of a number, and digits of the largest size of a bucket.
+const PRECISION_MAX: usize = 38;
+const SIZE_DIGITS: usize = 13;
+
+/// Digits of a number, and how many of them stand behind the point; `None` when its type says none.
+fn digits(data_type: &str) -> Option<(usize, usize)> {
+    let (_, parameters) = data_type.split_once('(')?;
+    let mut digits = parameters.split(')').next()?.split(',').map(|text| text.trim().parse::<usize>());
+    let precision = digits.next()?.ok().filter(|precision| (1..=PRECISION_MAX).contains(precision))?;
+    let scale = digits.next().and_then(Result::ok).filter(|&scale| scale <= precision).unwrap_or(0);
+    Some((precision, scale))
+}
+
 /// Held within the type: a cast that overflows would say which value did.
 fn clamped(value: String, data_type: &str) -> String {
-    let parameters = data_type.split_once('(').and_then(|(_, rest)| rest.split(')').next());
-    let mut digits = parameters.unwrap_or_default().split(',').map(|text| text.trim().parse::<usize>());
-    let precision = match digits.next() {
-        Some(Ok(precision)) if (1..38).contains(&precision) => precision,
-        _ => return value,
-    };
-    let scale = match digits.next() {
-        Some(Ok(scale)) if scale <= precision => scale,
-        _ => 0,
+    let Some((precision, scale)) = digits(data_type).filter(|(precision, _)| *precision < PRECISION_MAX) else {
+        return value;
     };
     let whole = if precision == scale { "0".to_owned() } else { "9".repeat(precision - scale) };
     let limit = if scale == 0 { whole } else { format!("{whole}.{}", "9".repeat(scale)) };
@@ -235,8 +296,42 @@ fn balanced(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeMap, sync::LazyLock};
+
+    use icegate_pdp_model::{ColumnName, Mask, MaskExpression, ValueType};
+
     use super::{Family, family, literal, masked};
-    use crate::rewrite::Unmaskable;
+    use crate::rewrite::{Rewriting, Unmaskable};
+
+    static NO_MASKS: BTreeMap<ColumnName, Mask> = BTreeMap::new();
+    static OWN: LazyLock<BTreeMap<String, MaskExpression>> = LazyLock::new(|| {
+        let read = |of, text| MaskExpression::read(of, text).unwrap();
+        [
+            ("start", read(ValueType::Text, "LEFT({column}, 2) || '…'")),
+            ("tens", read(ValueType::Number, "ROUND({column} / 10) * 10")),
+            ("month", read(ValueType::Date, "DATE_TRUNC('month', {column})")),
+        ]
+        .map(|(name, own)| (name.to_owned(), own))
+        .into()
+    });
+
+    fn with(hash_salt: &str) -> Rewriting<'_> {
+        Rewriting { masks: &NO_MASKS, row_filters: &[], names: &[], hash_salt, expressions: &OWN }
+    }
+
+    #[test]
+    fn masks_of_ones_own_keep_type_and_length() {
+        let column = "D.S.T.C".parse().unwrap();
+        for (mask, data_type, sql) in [
+            ("sql(start)", "VARCHAR", "CAST((LEFT(\"C\", 2) || '…') AS VARCHAR)"),
+            ("sql(start)", "CHAR(2)", "CAST(LEFT((LEFT(\"C\", 2) || '…'), 2) AS CHAR(2))"),
+            ("sql(tens)", "NUMBER(3,0)", "CAST(LEAST(GREATEST((ROUND((\"C\" / 10)) * 10), -999), 999) AS NUMBER(3,0))"),
+            ("sql(month)", "DATE", "CAST(DATE_TRUNC('month', \"C\") AS DATE)"),
+        ] {
+            let written = masked(&mask.parse().unwrap(), "\"C\"", &column, data_type, &with(""));
+            assert_eq!(written.as_deref(), Ok(sql), "{mask} {data_type}");
+        }
+    }
 
     #[test]
     fn types_are_sorted_or_refused() {
@@ -281,11 +376,16 @@ mod tests {
             ("round(10)", "VARCHAR"),
             ("bucket(5)", "VARIANT"),
             ("null", "a) b"),
+            ("sql(start)", "NUMBER"),
+            ("sql(tens)", "VARCHAR"),
+            ("sql(month)", "TIMESTAMP_NTZ"),
+            ("sql(start)", "VARIANT"),
+            ("sql(unheard)", "VARCHAR"),
         ] {
-            let refused = masked(&mask.parse().unwrap(), "\"C\"", &column, data_type, "s");
+            let refused = masked(&mask.parse().unwrap(), "\"C\"", &column, data_type, &with("s"));
             assert!(matches!(refused, Err(Unmaskable::Type { .. })), "{mask} {data_type}: {refused:?}");
         }
-        let unsalted = masked(&"hash".parse().unwrap(), "\"C\"", &column, "VARCHAR", "");
+        let unsalted = masked(&"hash".parse().unwrap(), "\"C\"", &column, "VARCHAR", &with(""));
         assert!(matches!(unsalted, Err(Unmaskable::Salt { .. })));
     }
 

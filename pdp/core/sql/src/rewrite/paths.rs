@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use icegate_pdp_model::{ColumnName, Mask, MaskSite};
 
-use super::{Unmaskable, masks};
+use super::{Rewriting, Unmaskable, masks};
 use crate::{
     analyze::Plan,
     reader::{ColumnId, Known},
@@ -95,13 +95,18 @@ pub(super) fn unite(ours: &mut Inside, theirs: Inside) {
 }
 
 /// The expression that stands for `column` (quoted) of this type.
-pub(super) fn masked(inside: &Inside, column: &str, data_type: &str, salt: &str) -> Result<String, Unmaskable> {
+pub(super) fn masked(
+    inside: &Inside,
+    column: &str,
+    data_type: &str,
+    with: &Rewriting<'_>,
+) -> Result<String, Unmaskable> {
     let whole = format!("AS_OBJECT(CAST({column} AS VARIANT))");
-    Ok(format!("CAST({} AS {data_type})", object(&whole, inside, &[], salt)?))
+    Ok(format!("CAST({} AS {data_type})", object(&whole, inside, &[], with)?))
 }
 
 /// An object with everything at and below `at` masked.
-fn object(read: &str, inside: &Inside, at: &[String], salt: &str) -> Result<String, Unmaskable> {
+fn object(read: &str, inside: &Inside, at: &[String], with: &Rewriting<'_>) -> Result<String, Unmaskable> {
     let (mut keys, mut shown) = (Vec::new(), Vec::new());
     for (path, leaf) in inside {
         let Some([key, deeper @ ..]) = path.strip_prefix(at) else { continue };
@@ -112,10 +117,10 @@ fn object(read: &str, inside: &Inside, at: &[String], salt: &str) -> Result<Stri
         }
         let value = format!("GET({read}, {quoted})");
         let value = if deeper.is_empty() {
-            leaf_value(leaf, &value, salt)?
+            leaf_value(leaf, &value, with)?
         } else {
             let below: Vec<String> = at.iter().chain([key]).cloned().collect();
-            Some(object(&format!("AS_OBJECT({value})"), inside, &below, salt)?)
+            Some(object(&format!("AS_OBJECT({value})"), inside, &below, with)?)
         };
         shown.extend(value.map(|value| (quoted.clone(), value)));
         keys.push(quoted);
@@ -125,7 +130,7 @@ fn object(read: &str, inside: &Inside, at: &[String], salt: &str) -> Result<Stri
 }
 
 /// What is shown of a leaf; `None` for nothing.
-fn leaf_value(leaf: &Leaf, value: &str, salt: &str) -> Result<Option<String>, Unmaskable> {
+fn leaf_value(leaf: &Leaf, value: &str, with: &Rewriting<'_>) -> Result<Option<String>, Unmaskable> {
     let Leaf { name, data_type, mask } = leaf;
     let nothing = matches!(mask, Mask::Null) || mask.site() == MaskSite::Result;
     if nothing || matches!(mask, Mask::Redact { text: None }) && !masks::is_text(data_type) {
@@ -139,5 +144,5 @@ fn leaf_value(leaf: &Leaf, value: &str, salt: &str) -> Result<Option<String>, Un
         });
     }
     // Without the declared length: what stands there may be longer, and a cast that fails would tell.
-    masks::masked(mask, &format!("AS_VARCHAR({value})"), name, "VARCHAR", salt).map(Some)
+    masks::masked(mask, &format!("AS_VARCHAR({value})"), name, "VARCHAR", with).map(Some)
 }
