@@ -5,6 +5,7 @@ pub mod attacks;
 pub mod drivers;
 pub mod fuzz;
 pub mod generated;
+pub mod masks;
 pub mod node;
 pub mod plain;
 /// The starting policies, compiled.
