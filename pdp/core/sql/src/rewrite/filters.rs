@@ -107,7 +107,7 @@ fn through(plan: &Plan<'_>, known: &Known<'_>, filter: &RowFilter) -> Result<BTr
     };
     let mut called = BTreeMap::new();
     for (column, there) in below {
-        let bare = |output: &&(usize, &crate::reader::OutputColumn)| {
+        let whole_column = |output: &&(usize, &crate::reader::OutputColumn)| {
             let (_, output) = output;
             let sources: BTreeSet<ColumnName> =
                 output.lineage.sources.iter().filter_map(|id| numbered(plan, id)).collect();
@@ -120,7 +120,7 @@ fn through(plan: &Plan<'_>, known: &Known<'_>, filter: &RowFilter) -> Result<BTr
                 && whole == Some(sources)
         };
         let columns: Vec<_> = view.columns.iter().enumerate().collect();
-        let found = columns.iter().find(bare).and_then(|(at, _)| known.entry.columns.get(*at));
+        let found = columns.iter().find(whole_column).and_then(|(at, _)| known.entry.columns.get(*at));
         let missing = || {
             format!("lacks the column `{column}` of it, which the policy looks at; ask for one that has it as it is")
         };

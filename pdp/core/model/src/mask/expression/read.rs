@@ -14,7 +14,7 @@ pub(super) fn tree(of: ValueType, text: &str) -> Result<Node, ExpressionError> {
         Reader { tokens: tokens(text)?, at: 0, end: text.chars().count() + 1, of, parts: 0, depth: 0, column: false };
     let start = reader.place();
     let (node, kind) = reader.any()?;
-    reader.must_be(start, kind, of)?;
+    must_be(start, kind, of)?;
     if reader.peek().is_some() {
         return wrong(reader.place(), "the expression is over before this");
     }
@@ -121,6 +121,34 @@ fn literal(rest: &str, at: usize) -> Result<(String, usize), ExpressionError> {
 /// A part and its type; NULL is of any.
 type Typed = (Node, Option<ValueType>);
 
+fn must_be(at: usize, kind: Option<ValueType>, wanted: ValueType) -> Result<(), ExpressionError> {
+    match kind {
+        Some(kind) if kind != wanted => {
+            let said = |kind: ValueType| match kind {
+                ValueType::Text => "text",
+                ValueType::Number => "a number",
+                ValueType::Boolean => "a boolean",
+                ValueType::Date => "a date",
+                ValueType::Timestamp => "a timestamp",
+            };
+            wrong(at, format!("this is {}, and {} is needed", said(kind), said(wanted)))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The type of two values that must be of one.
+fn of_one_type(
+    at: usize,
+    one: Option<ValueType>,
+    other: Option<ValueType>,
+) -> Result<Option<ValueType>, ExpressionError> {
+    if let Some(one) = one {
+        must_be(at, other, one)?;
+    }
+    Ok(one.or(other))
+}
+
 struct Reader {
     tokens: Vec<(usize, Token)>,
     at: usize,
@@ -167,35 +195,6 @@ impl Reader {
         if self.takes_word(word) { Ok(()) } else { wrong(self.place(), format!("{word} is missing here")) }
     }
 
-    fn must_be(&self, at: usize, kind: Option<ValueType>, wanted: ValueType) -> Result<(), ExpressionError> {
-        match kind {
-            Some(kind) if kind != wanted => {
-                let said = |kind: ValueType| match kind {
-                    ValueType::Text => "text",
-                    ValueType::Number => "a number",
-                    ValueType::Boolean => "a boolean",
-                    ValueType::Date => "a date",
-                    ValueType::Timestamp => "a timestamp",
-                };
-                wrong(at, format!("this is {}, and {} is needed", said(kind), said(wanted)))
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    /// The type of two values that must be of one.
-    fn same(
-        &self,
-        at: usize,
-        one: Option<ValueType>,
-        other: Option<ValueType>,
-    ) -> Result<Option<ValueType>, ExpressionError> {
-        if let Some(one) = one {
-            self.must_be(at, other, one)?;
-        }
-        Ok(one.or(other))
-    }
-
     /// One level deeper.
     fn deeper(
         &mut self,
@@ -221,7 +220,7 @@ impl Reader {
     fn typed(&mut self, wanted: ValueType) -> Result<Node, ExpressionError> {
         let at = self.place();
         let (node, kind) = self.any()?;
-        self.must_be(at, kind, wanted)?;
+        must_be(at, kind, wanted)?;
         Ok(node)
     }
 
@@ -237,10 +236,10 @@ impl Reader {
         let mut at = self.place();
         let (mut node, mut kind) = part(self)?;
         while self.takes_word(word) {
-            self.must_be(at, kind, ValueType::Boolean)?;
+            must_be(at, kind, ValueType::Boolean)?;
             at = self.place();
             let (right, of) = self.deeper(&part)?;
-            self.must_be(at, of, ValueType::Boolean)?;
+            must_be(at, of, ValueType::Boolean)?;
             node = Node::Binary(Box::new(node), word, Box::new(right));
             kind = Some(ValueType::Boolean);
         }
@@ -253,7 +252,7 @@ impl Reader {
         }
         let at = self.place();
         let (node, kind) = self.deeper(Self::not)?;
-        self.must_be(at, kind, ValueType::Boolean)?;
+        must_be(at, kind, ValueType::Boolean)?;
         Ok((Node::Not(Box::new(node)), Some(ValueType::Boolean)))
     }
 
@@ -272,7 +271,7 @@ impl Reader {
             loop {
                 let at = self.place();
                 let (value, of) = self.deeper(Self::constant)?;
-                self.same(at, kind, of)?;
+                of_one_type(at, kind, of)?;
                 values.push(value);
                 if !self.takes(&Token::Sign(",")) {
                     break;
@@ -282,7 +281,7 @@ impl Reader {
             return Ok((Node::In(Box::new(left), values, !not), boolean));
         }
         if self.takes_word("LIKE") {
-            self.must_be(self.place(), kind, ValueType::Text)?;
+            must_be(self.place(), kind, ValueType::Text)?;
             let pattern = self.argument(Takes::Constant, &mut None)?;
             let like = Node::Binary(Box::new(left), "LIKE", Box::new(pattern));
             return Ok((if not { Node::Not(Box::new(like)) } else { like }, boolean));
@@ -297,7 +296,7 @@ impl Reader {
         };
         let at = self.place();
         let (right, of) = self.deeper(Self::sum)?;
-        self.same(at, kind, of)?;
+        of_one_type(at, kind, of)?;
         let sign = if sign == "!=" { "<>" } else { sign };
         Ok((Node::Binary(Box::new(left), sign, Box::new(right)), boolean))
     }
@@ -308,10 +307,10 @@ impl Reader {
         let (mut node, mut kind) = self.product()?;
         while let Some(sign) = ["+", "-", "||"].into_iter().find(|sign| self.takes(&Token::Sign(sign))) {
             let of = if sign == "||" { ValueType::Text } else { ValueType::Number };
-            self.must_be(at, kind, of)?;
+            must_be(at, kind, of)?;
             at = self.place();
             let (right, right_kind) = self.deeper(Self::product)?;
-            self.must_be(at, right_kind, of)?;
+            must_be(at, right_kind, of)?;
             node = Node::Binary(Box::new(node), sign, Box::new(right));
             kind = Some(of);
         }
@@ -322,11 +321,11 @@ impl Reader {
         let mut at = self.place();
         let (mut node, mut kind) = self.sign()?;
         while let Some(sign) = ["*", "/", "%"].into_iter().find(|sign| self.takes(&Token::Sign(sign))) {
-            self.must_be(at, kind, ValueType::Number)?;
+            must_be(at, kind, ValueType::Number)?;
             at = self.place();
             let right = if sign == "*" {
                 let (right, of) = self.deeper(Self::sign)?;
-                self.must_be(at, of, ValueType::Number)?;
+                must_be(at, of, ValueType::Number)?;
                 right
             } else {
                 self.argument(Takes::Divisor, &mut None)?
@@ -343,7 +342,7 @@ impl Reader {
         }
         let at = self.place();
         let (node, kind) = self.deeper(Self::sign)?;
-        self.must_be(at, kind, ValueType::Number)?;
+        must_be(at, kind, ValueType::Number)?;
         Ok((Node::Minus(Box::new(node)), Some(ValueType::Number)))
     }
 
@@ -407,7 +406,7 @@ impl Reader {
             self.needs_word("THEN")?;
             let at = self.place();
             let (then, of) = self.any()?;
-            kind = self.same(at, kind, of)?;
+            kind = of_one_type(at, kind, of)?;
             whens.push((when, then));
         }
         if whens.is_empty() {
@@ -416,7 +415,7 @@ impl Reader {
         let otherwise = if self.takes_word("ELSE") {
             let at = self.place();
             let (otherwise, of) = self.any()?;
-            kind = self.same(at, kind, of)?;
+            kind = of_one_type(at, kind, of)?;
             Some(Box::new(otherwise))
         } else {
             None
@@ -461,7 +460,7 @@ impl Reader {
             Takes::Value(wanted) => self.typed(wanted),
             Takes::Same => {
                 let (node, kind) = self.any()?;
-                *same = self.same(at, *same, kind)?;
+                *same = of_one_type(at, *same, kind)?;
                 Ok(node)
             }
             Takes::Moment => {
