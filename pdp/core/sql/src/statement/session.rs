@@ -2,7 +2,7 @@
 
 use icegate_pdp_model::{Effect, Kind, ObjectKind, ObjectName as Name, SessionChange, SessionContext, Verb};
 use sqlparser::ast::{
-    ObjectName, Set, Use, Value,
+    Expr, ObjectName, Set, Use, Value,
     helpers::key_value_options::{KeyValueOptionKind, KeyValueOptions},
 };
 
@@ -90,7 +90,8 @@ impl Reader<'_, '_> {
             Set::ParenthesizedAssignments { variables, values } => (variables.as_slice(), values),
             _ => return stop("this form of SET is not understood"),
         };
-        if variables.len() != values.len() {
+        // One query may give a value for each.
+        if variables.len() != values.len() && !matches!(values.as_slice(), [Expr::Subquery(_)]) {
             return stop("SET of as many variables as values only");
         }
         for variable in variables {
