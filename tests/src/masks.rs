@@ -57,7 +57,7 @@ pub fn masked(mask: &Mask, cell: Option<&Cell>, column: Column) -> Option<Cell> 
         (Mask::Constant { value }, _) => constant(value, column),
         (Mask::Hash, Cell::Text(text)) => {
             let digest = Sha256::digest(format!("{SALT}{text}"));
-            Cell::Text(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+            Cell::Text(digest.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}")))
         }
         (Mask::Email, Cell::Text(text)) => {
             let parts: Vec<&str> = text.split('@').collect();

@@ -181,13 +181,17 @@ fn texts(dice: &mut Dice, most: usize) -> Vec<Option<Cell>> {
     std::iter::once(None).chain(all.iter().map(cut).map(Some)).collect()
 }
 
+fn below(dice: &mut Dice, limit: u32) -> u32 {
+    u32::try_from(dice.below(limit as usize)).unwrap()
+}
+
 fn numbers(dice: &mut Dice, precision: u32) -> Vec<Option<Cell>> {
     let most = 10_i128.pow(precision) - 1;
     let around = [0, 1, 10, 99, 100, 150, 1000, 99_999, 100_000, 499_999_999, 500_000_000, 999_999_999_999];
     let near = around.iter().flat_map(|&at: &i128| [at - 1, at, at + 1, -at - 1, -at, 1 - at]);
     let ends = [most, -most, most - 1, 1 - most, most / 2, -most / 2];
     let made = (0..120).map(|_| {
-        let digits = dice.below(precision as usize) as u32;
+        let digits = below(dice, precision);
         let value = ((i128::from(dice.roll()) << 62) ^ i128::from(dice.roll())).rem_euclid(10_i128.pow(digits + 1));
         if dice.one_in(2) { value } else { -value }
     });
@@ -206,13 +210,11 @@ fn days(dice: &mut Dice, moments: bool) -> Vec<Option<Cell>> {
         (2026, 4, 30),
         (1984, 9, 30),
     ];
-    let made: Vec<(i32, u32, u32)> = (0..100)
-        .map(|_| (1 + i32::try_from(dice.below(9999)).unwrap(), 1 + dice.below(12) as u32, 1 + dice.below(28) as u32))
-        .collect();
+    let made: Vec<(i32, u32, u32)> =
+        (0..100).map(|_| (1 + below(dice, 9999).cast_signed(), 1 + below(dice, 12), 1 + below(dice, 28))).collect();
     let times = [[0, 0, 0], [23, 59, 59], [12, 0, 1]];
-    let cell = |(at, (year, month, day)): (usize, (i32, u32, u32))| match moments {
-        false => Cell::Day(year, month, day),
-        true => Cell::Moment(year, month, day, times[at % times.len()]),
+    let cell = |(at, (year, month, day)): (usize, (i32, u32, u32))| {
+        if moments { Cell::Moment(year, month, day, times[at % times.len()]) } else { Cell::Day(year, month, day) }
     };
     std::iter::once(None).chain(known.into_iter().chain(made).enumerate().map(cell).map(Some)).collect()
 }
@@ -401,11 +403,12 @@ fn laws(mask: &Mask, cell: Option<&Cell>, said: Option<&Cell>, column: Column) -
     ensure!(cell.is_some() || said.is_none(), "{mask} makes something of NULL");
     ensure!((*mask == Mask::Null || cell.is_none()) == said.is_none(), "{mask} makes NULL of {cell:?}");
     let fits = match (said, column) {
-        (None, _) => true,
         (Some(Cell::Text(text)), Column::Text(most)) => most.is_none_or(|most| text.chars().count() <= most),
         (Some(Cell::Number(value)), Column::Number(precision, _)) => value.abs() < 10_i128.pow(precision),
-        (Some(Cell::Day(..)), Column::Day) | (Some(Cell::Moment(..)), Column::Moment) => true,
-        (Some(Cell::Truth(_)), Column::Truth) => true,
+        (None, _)
+        | (Some(Cell::Day(..)), Column::Day)
+        | (Some(Cell::Moment(..)), Column::Moment)
+        | (Some(Cell::Truth(_)), Column::Truth) => true,
         (Some(_), _) => false,
     };
     ensure!(fits, "{mask} makes {said:?} of {cell:?}, which the column cannot hold");

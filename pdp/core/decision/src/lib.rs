@@ -107,13 +107,13 @@ fn oblige(
                 expressions: &settings.masks,
             };
             match analyzed.rewrite_by(&rewriting) {
-                Ok(rewritten) => match written.sent(&rewritten.sql, &rewritten.names) {
-                    Some(sql) => Some(Rewritten { sql, ..rewritten }),
-                    None => {
+                Ok(rewritten) => {
+                    let Some(sql) = written.sent(&rewritten.sql, &rewritten.names) else {
                         let reason = Reason::new(Code::MaskImpossible, BOUND_NAME_GONE);
                         return Decision { statements: analyzed.statements, policies, ..Decision::deny(reason) };
-                    }
-                },
+                    };
+                    Some(Rewritten { sql, ..rewritten })
+                }
                 Err(unmaskable) => {
                     let code = match unmaskable {
                         Unmaskable::Rows { .. } => Code::RowsImpossible,

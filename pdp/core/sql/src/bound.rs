@@ -44,7 +44,7 @@ pub struct Written<'a> {
 impl<'a> Written<'a> {
     /// Writes out the bound names of a text; without any, or when one is not sure, it is the text.
     pub fn of(sql: &'a str, bound: &BoundValues) -> Self {
-        Self::written(sql, bound).unwrap_or(Self { sql: Cow::Borrowed(sql), names: Vec::new() })
+        Self::with_names(sql, bound).unwrap_or(Self { sql: Cow::Borrowed(sql), names: Vec::new() })
     }
 
     /// Whether a bound value would name something in this text, so that the values are worth reading.
@@ -54,7 +54,7 @@ impl<'a> Written<'a> {
         pieces.iter().any(|piece| (0..piece.tokens.len()).any(|at| named(&piece.tokens, at)))
     }
 
-    fn written(sql: &'a str, bound: &BoundValues) -> Option<Self> {
+    fn with_names(sql: &'a str, bound: &BoundValues) -> Option<Self> {
         if bound.0.is_empty() {
             return None;
         }

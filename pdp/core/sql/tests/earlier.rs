@@ -126,11 +126,12 @@ fn rows_are_those_of_the_filter_it_had() {
         forbids: Vec::new(),
         policies: ["rows".to_owned()].into(),
     };
-    let whole = rewritten(&results(None, None), "SELECT id FROM customers", &[], &[filter.clone()]).unwrap();
+    let whole =
+        rewritten(&results(None, None), "SELECT id FROM customers", &[], std::slice::from_ref(&filter)).unwrap();
     let condition = whole.split_once(" WHERE ").unwrap().1.rsplit_once(") AS").unwrap().0.to_owned();
-    assert_eq!(rewritten(&results(None, Some(&condition)), &sql, &[], &[filter.clone()]), Ok(sql.clone()));
+    assert_eq!(rewritten(&results(None, Some(&condition)), &sql, &[], std::slice::from_ref(&filter)), Ok(sql.clone()));
     for other in [None, Some("TRUE")] {
-        let refused = rewritten(&results(None, other), &sql, &[], &[filter.clone()]);
+        let refused = rewritten(&results(None, other), &sql, &[], std::slice::from_ref(&filter));
         assert!(matches!(refused, Err(Unmaskable::Rows { .. })), "{refused:?}");
     }
     let beside = format!("SELECT r.id FROM TABLE(RESULT_SCAN('{ID}')) r, customers c");
