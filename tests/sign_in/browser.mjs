@@ -24,10 +24,15 @@ try {
     say({ answer: response.url(), status: response.status(), headers: response.headers(), body });
   });
   const seen = async (what) => {
-    const text = await page.evaluate(() => document.body.innerText);
-    // The style counts: an own style that the policy does not let in would show here.
-    const color = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
-    say({ page: what, title: await page.title(), at: page.url().split("?")[0], text, color, errors: errors.splice(0) });
+    // All of it at once: the browser may go on by itself in the middle. The style counts: an own style that the policy does
+    // not let in would show in the colour.
+    const looks = await page.evaluate(() => ({
+      title: document.title,
+      at: location.href.split("?")[0],
+      text: document.body.innerText,
+      color: getComputedStyle(document.body).backgroundColor,
+    }));
+    say({ page: what, ...looks, errors: errors.splice(0) });
     if (pictures) await page.screenshot({ path: join(pictures, `${what}.png`) });
   };
   const click = (selector) => Promise.all([page.waitForNavigation(), page.click(selector)]);

@@ -230,6 +230,10 @@ pub fn canaries() -> anyhow::Result<BTreeSet<String>> {
             for window in [CANARY_CHARS_MIN, DIGITS_MIN].into_iter().flat_map(|length| chars.windows(length)) {
                 let part: String = window.iter().collect();
                 let lettered = part.chars().any(char::is_alphabetic);
+                // Where whole rows differ, what is around their values is the seed's own SQL.
+                if part.contains(['\'', ',', '(', ')']) {
+                    continue;
+                }
                 if !other.contains(&part) && lettered == (window.len() == CANARY_CHARS_MIN) {
                     parts.insert(part);
                 }
@@ -255,5 +259,6 @@ mod tests {
             assert!(canaries.contains(part), "{part}");
         }
         assert!(!canaries.contains("exam") && !canaries.contains("7891"), "what a mask shows is no canary");
+        assert!(canaries.iter().all(|part| !part.contains('\'')), "nor is SQL");
     }
 }
