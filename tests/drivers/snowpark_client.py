@@ -17,6 +17,7 @@ from matrix import (
     ORDERS_COLUMNS,
     PARTS,
     SHOWN,
+    SLOW,
     TABLES,
     TAG,
     Refused,
@@ -96,6 +97,10 @@ def cancel():
     raise Refused("it cancels, and before it closes a session, by `SYSTEM$CANCEL_…`, which is not read: closing raises, too")
 
 
+def asynchronous():
+    check([tuple(row) for row in session("deep").sql(SLOW).collect_nowait().result()] == [("slow",)])
+
+
 def transaction():
     for end, left in [("ROLLBACK", 0), ("COMMIT", 1)]:
         rows("sql", "BEGIN")
@@ -132,7 +137,7 @@ run(
         "hold": hold,
         "cancel": cancel,
         "renewal": renews(said),
-        "async": not_run("not tried since the `RESULT_SCAN` it reads by is let through"),
+        "async": asynchronous,
         "several": not_offered("it sends one statement at a time"),
         "transaction": transaction,
         "metadata": metadata,
