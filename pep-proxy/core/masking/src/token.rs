@@ -65,13 +65,15 @@ pub(crate) fn chars(chars_max: Option<u32>) -> usize {
 
 /// A tag in letters and digits, and the rest of the last group.
 fn letters(tag: u128) -> [u8; 32] {
+    // With room to read eight bytes at each fifth.
+    let mut bytes = [0; 24];
+    if let Some(front) = bytes.first_chunk_mut() {
+        *front = tag.to_be_bytes();
+    }
     let mut letters = [0; 32];
-    for (group, five) in letters.as_chunks_mut::<8>().0.iter_mut().zip(tag.to_be_bytes().chunks(5)) {
-        let mut bits = [0; 8];
-        for (into, byte) in bits.iter_mut().skip(3).zip(five) {
-            *into = *byte;
-        }
-        *group = eight(u64::from_be_bytes(bits));
+    for (at, group) in letters.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        let from = bytes.get(5 * at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or_default();
+        *group = eight(u64::from_be_bytes(from) >> 24);
     }
     letters
 }

@@ -101,7 +101,7 @@ mod tests {
     fn what_ends_something() {
         let request = RequestId::parse("00000000-0000-0000-0000-000000000001").unwrap();
         let query = QueryId::parse("00000000-0000-0000-0000-000000000002").unwrap();
-        let names = RequestedNames::fold(Some("/abort-request"), None, None, None).unwrap();
+        let names = RequestedNames::fold(Some(r#""/abort-request""#), None, None, None).unwrap();
         for (path, is_end) in [
             (abort_by_id_path(&query, &request), true),
             (abort_by_request_path(&request), true),
