@@ -25,6 +25,13 @@ pub(crate) struct Token<'a> {
     pub(crate) start: usize,
 }
 
+impl Token<'_> {
+    /// The byte behind it.
+    pub(crate) fn end(&self) -> usize {
+        self.start + self.text.len()
+    }
+}
+
 /// One statement of the text, without its semicolon.
 #[derive(Debug)]
 pub(crate) struct Piece<'a> {

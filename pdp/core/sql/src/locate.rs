@@ -145,7 +145,7 @@ impl<'p, 'a> Finder<'p, 'a> {
     fn whole(&self) -> Bytes {
         let (first, last) = (self.piece.tokens.first(), self.piece.tokens.last());
         match (first, last) {
-            (Some(first), Some(last)) => first.start..end(last),
+            (Some(first), Some(last)) => first.start..last.end(),
             _ => self.piece.start..self.piece.start,
         }
     }
@@ -206,7 +206,7 @@ impl<'p, 'a> Finder<'p, 'a> {
             token.kind == TokenKind::Text
                 && inside(token.text).trim_start_matches('@').starts_with(to.trim_start_matches(['@', '"']))
         };
-        let literals: Vec<Bytes> = tokens.iter().filter(literal).map(|token| token.start..end(token)).collect();
+        let literals: Vec<Bytes> = tokens.iter().filter(literal).map(|token| token.start..token.end()).collect();
         if !literals.is_empty() {
             return literals;
         }
@@ -300,7 +300,7 @@ impl<'p, 'a> Finder<'p, 'a> {
     fn head(&self) -> Bytes {
         let whole = self.whole();
         let words = self.piece.tokens.iter().take(2).take_while(|token| token.kind == TokenKind::Word);
-        whole.start..words.last().map_or(whole.end, end)
+        whole.start..words.last().map_or(whole.end, Token::end)
     }
 
     fn by_byte(&self, why: &str) -> Option<Bytes> {
@@ -321,7 +321,7 @@ impl<'p, 'a> Finder<'p, 'a> {
     /// The token at this byte or behind it; at the end of the statement, the last one.
     fn token_at(&self, byte: usize) -> Option<Bytes> {
         let tokens = &self.piece.tokens;
-        tokens.iter().find(|token| end(token) > byte).or(tokens.last()).map(|token| token.start..end(token))
+        tokens.iter().find(|token| token.end() > byte).or(tokens.last()).map(|token| token.start..token.end())
     }
 
     /// The longest row of words in capitals of a sentence that stands in the text as well.
@@ -343,15 +343,11 @@ impl<'p, 'a> Finder<'p, 'a> {
                         .all(|(n, word)| tokens.get(at + n).is_some_and(|token| token.text.eq_ignore_ascii_case(word)))
                 };
                 let at = (0..tokens.len()).find(fits)?;
-                Some((row.len(), tokens.get(at)?.start..end(tokens.get(at + row.len() - 1)?)))
+                Some((row.len(), tokens.get(at)?.start..tokens.get(at + row.len() - 1)?.end()))
             })
             .max_by_key(|(len, bytes)| (*len, std::cmp::Reverse(bytes.start)))
             .map(|(_, bytes)| bytes)
     }
-}
-
-fn end(token: &Token<'_>) -> usize {
-    token.start + token.text.len()
 }
 
 fn number(text: &str) -> Option<usize> {
@@ -391,7 +387,7 @@ fn runs(tokens: &[Token<'_>]) -> Vec<Run> {
         let Some(name) = part(token) else {
             if let (TokenKind::Text, Ok(name)) = (token.kind, inside(token.text).parse::<ObjectName>()) {
                 let parts = name.parts().to_vec();
-                runs.push(Run { parts, bytes: token.start..end(token), staged: false, called: false });
+                runs.push(Run { parts, bytes: token.start..token.end(), staged: false, called: false });
             }
             at += 1;
             continue;
@@ -406,7 +402,7 @@ fn runs(tokens: &[Token<'_>]) -> Vec<Run> {
             parts.push(next);
             at += if empty { 3 } else { 2 };
         }
-        let bytes = token.start..tokens.get(at).map_or(token.start, end);
+        let bytes = token.start..tokens.get(at).map_or(token.start, Token::end);
         at += 1;
         let called = is(tokens.get(at), "(");
         runs.push(Run { parts, bytes, staged: staged && first > 0, called });
@@ -419,8 +415,10 @@ fn stages(tokens: &[Token<'_>]) -> Vec<Bytes> {
     let mut found: Vec<Bytes> = Vec::new();
     for token in tokens {
         match found.last_mut() {
-            Some(stage) if stage.end == token.start && !matches!(token.text, ")" | "," | ";") => stage.end = end(token),
-            _ if token.text == "@" => found.push(token.start..end(token)),
+            Some(stage) if stage.end == token.start && !matches!(token.text, ")" | "," | ";") => {
+                stage.end = token.end();
+            }
+            _ if token.text == "@" => found.push(token.start..token.end()),
             _ => {}
         }
     }
@@ -452,9 +450,9 @@ fn items(tokens: &[Token<'_>]) -> Vec<Bytes> {
         }
         match items.last_mut() {
             _ if depth == 0 && token.kind == TokenKind::Symbol && token.text == "," => fresh = true,
-            Some(item) if !fresh => item.end = end(token),
+            Some(item) if !fresh => item.end = token.end(),
             _ => {
-                items.push(token.start..end(token));
+                items.push(token.start..token.end());
                 fresh = false;
             }
         }

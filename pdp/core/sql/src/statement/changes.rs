@@ -104,14 +104,10 @@ fn outermost<'t, 'a>(tokens: &'t [Token<'a>]) -> Option<Vec<(usize, &'t Token<'a
     (depth == 0).then_some(words)
 }
 
-fn end(token: &Token<'_>) -> usize {
-    token.start + token.text.len()
-}
-
 /// The condition of UPDATE and DELETE: it is the last of the statement.
 fn behind_where(places: &Places<'_>, there: bool) -> Option<Condition> {
     let (tokens, from) = places.tokens()?;
-    let last = from + end(tokens.last()?);
+    let last = from + tokens.last()?.end();
     let wheres: Vec<&Token<'_>> = outermost(&tokens)?
         .into_iter()
         .map(|(_, word)| word)
@@ -119,7 +115,7 @@ fn behind_where(places: &Places<'_>, there: bool) -> Option<Condition> {
         .collect();
     match (wheres.as_slice(), there) {
         ([], false) => Some(Condition::None(last)),
-        ([only], true) => Some(Condition::At(from + end(only)..last)),
+        ([only], true) => Some(Condition::At(from + only.end()..last)),
         _ => None,
     }
 }
@@ -134,5 +130,5 @@ fn behind_on(places: &Places<'_>) -> Option<Condition> {
     let last = tokens.get(when_at.checked_sub(1)?)?;
     let matched = tokens.get(when_at + 1)?;
     let known = ["MATCHED", "NOT"].iter().any(|word| matched.text.eq_ignore_ascii_case(word));
-    (known && when_at - on_at > 1).then(|| Condition::At(from + end(on)..from + end(last)))
+    (known && when_at - on_at > 1).then(|| Condition::At(from + on.end()..from + last.end()))
 }

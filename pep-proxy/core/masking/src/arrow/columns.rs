@@ -12,7 +12,7 @@ use arrow_array::{
 use arrow_buffer::OffsetBuffer;
 use arrow_schema::{DataType, Field, FieldRef};
 
-use super::rebuild::anew;
+use super::{rebuild::anew, write_error};
 use crate::{
     ColumnType, Limits, MaskingError,
     cell::{CellMask, TextMask},
@@ -135,7 +135,7 @@ fn tokens(
     tokenizer.texts(cells.iter().flatten(), chars_max, |token| masked.extend_from_slice(token));
     let lengths = (0..cells.len()).map(|at| if cells.is_valid(at) { chars } else { 0 });
     let masked = StringArray::try_new(OffsetBuffer::from_lengths(lengths), masked.into(), cells.nulls().map(anew));
-    Ok(Arc::new(masked.map_err(|_| MaskingError::Unsupported("a column cannot be written"))?))
+    Ok(Arc::new(masked.map_err(write_error)?))
 }
 
 /// Texts anew: offsets and bytes of the masked cells only, nothing under a NULL.
