@@ -52,6 +52,8 @@ struct Asked {
     bundle: Arc<Bundle>,
     decision_id: String,
     statement_sha256: String,
+    /// The bound values that may name something.
+    bound: Arc<BoundValues>,
     /// Results of earlier statements that the text reads again.
     earlier: Arc<EarlierResults>,
     now: Timestamp,
@@ -123,6 +125,7 @@ impl Pdp {
                 .or_else(|| self.instance_of(&pep_id))
                 .unwrap_or_else(|| session.pep_instance.clone()),
             context,
+            bound: Arc::new(bound_values(&request)),
             request,
             session,
             pep_id,
@@ -180,7 +183,7 @@ impl Pdp {
             session_id: asked.session.session_id.clone(),
             decision_id: asked.decision_id.clone(),
             // Who approves sees what the bound names are.
-            sql: Written::of(&asked.request.sql, &bound_values(&asked.request)).sql.into_owned(),
+            sql: Written::of(&asked.request.sql, &asked.bound).sql.into_owned(),
             context: asked.context.clone(),
             groups: decision.approval_groups.clone(),
             reasons: decision.reasons.clone(),
@@ -274,7 +277,7 @@ impl Pdp {
 
     /// Decides; when a name is not in the catalog and the warehouse can be asked, asks it once and decides again.
     async fn judge(self: &Arc<Self>, asked: &mut Asked, approvals: BTreeSet<String>) -> Result<Decision, Status> {
-        asked.earlier = self.earlier(&asked.request, &asked.session, &asked.bundle).await?;
+        asked.earlier = self.earlier(&asked.request.sql, &asked.bound, &asked.session, &asked.bundle).await?;
         let mut decision = self.judge_once(asked, approvals.clone()).await?;
         let longest = self.syncing.as_ref().map_or(Duration::ZERO, |syncing| syncing.config.lookup_timeout);
         let until = Instant::now() + longest;
@@ -283,7 +286,7 @@ impl Pdp {
                 break;
             }
             asked.bundle = self.bundle();
-            asked.earlier = self.earlier(&asked.request, &asked.session, &asked.bundle).await?;
+            asked.earlier = self.earlier(&asked.request.sql, &asked.bound, &asked.session, &asked.bundle).await?;
             decision = self.judge_once(asked, approvals.clone()).await?;
         }
         Ok(if asked.request.masks_results { decision } else { without_result_masks(decision) })
@@ -295,7 +298,7 @@ impl Pdp {
         let bundle = Arc::clone(&asked.bundle);
         let session = Arc::clone(&asked.session);
         let (sql, context) = (asked.request.sql.clone(), asked.context.clone());
-        let (bound, results) = (bound_values(&asked.request), Arc::clone(&asked.earlier));
+        let (bound, results) = (Arc::clone(&asked.bound), Arc::clone(&asked.earlier));
         let statement_count = asked.request.statement_count;
         let job = move || {
             let question = Question {
@@ -392,7 +395,7 @@ impl Pdp {
 }
 
 /// The bound values that may name something, when the PEP keeps to them and the text asks for any.
-pub(crate) fn bound_values(request: &v1::DecideRequest) -> BoundValues {
+fn bound_values(request: &v1::DecideRequest) -> BoundValues {
     let named = request.keeps_names && !request.bindings_json.is_empty() && Written::is_named(&request.sql);
     if named { convert::bound_values(&request.bindings_json) } else { BoundValues::default() }
 }

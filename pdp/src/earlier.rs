@@ -3,27 +3,24 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use icegate_pdp_audit::{DecisionEvent, Delivery, OutcomeEvent, RunStatus};
-use icegate_pdp_decision::{EarlierColumn, EarlierResult, EarlierResults, Written, results_asked};
+use icegate_pdp_decision::{BoundValues, EarlierColumn, EarlierResult, EarlierResults, Written, results_asked};
 use icegate_pdp_model::{Effect, Level, MaskSite, ObjectAccess, Verb};
 use icegate_pdp_policy::Bundle;
 use icegate_pdp_store::SessionRow;
-use icegate_proto::v1;
 use tonic::Status;
 
-use crate::{
-    decide::bound_values,
-    state::{Pdp, unreadable},
-};
+use crate::state::{Pdp, unreadable};
 
 impl Pdp {
     /// What the text's `RESULT_SCAN`s would read, by query id.
     pub(crate) async fn earlier(
         &self,
-        request: &v1::DecideRequest,
+        sql: &str,
+        bound: &BoundValues,
         session: &SessionRow,
         bundle: &Bundle,
     ) -> Result<Arc<EarlierResults>, Status> {
-        let written = Written::of(&request.sql, &bound_values(request));
+        let written = Written::of(sql, bound);
         let mut results = EarlierResults::new();
         for query_id in results_asked(&written.sql) {
             let run = self.store.run_of_query(&session.session_id, &query_id).await;

@@ -7,6 +7,7 @@
 use std::{borrow::Cow, fmt, ops::Range};
 
 use crate::{
+    earlier::query_id,
     gate::{self, Token, TokenKind},
     names, scripting,
 };
@@ -139,7 +140,7 @@ impl Sort {
             && match self {
                 Self::Name => names::dotted(value).is_some(),
                 Self::Stage => value.starts_with('@'),
-                Self::Result => !value.is_empty() && value.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-'),
+                Self::Result => query_id(value).is_some(),
             }
     }
 }

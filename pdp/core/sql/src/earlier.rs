@@ -47,16 +47,22 @@ pub struct EarlierColumn {
 /// By query id; or why the result of that id is not read again.
 pub type EarlierResults = BTreeMap<String, Result<Arc<EarlierResult>, String>>;
 
+/// The function that reads one.
+const RESULT_SCAN: &str = "RESULT_SCAN";
 /// Most results that one text may read again.
 const RESULTS_MAX: usize = 8;
 
 /// The query ids whose results a text reads again.
 pub fn results_asked(sql: &str) -> BTreeSet<String> {
+    // Few texts do, and every text is asked about: it is not split for nothing.
+    if !sql.as_bytes().windows(RESULT_SCAN.len()).any(|word| word.eq_ignore_ascii_case(RESULT_SCAN.as_bytes())) {
+        return BTreeSet::new();
+    }
     let pieces = gate::split(sql).unwrap_or_default();
     let windows = pieces.iter().flat_map(|piece| piece.tokens.windows(3));
     let asked = windows.filter_map(|window| match window {
         [word, open, id]
-            if word.text.eq_ignore_ascii_case("RESULT_SCAN") && open.text == "(" && id.kind == TokenKind::Text =>
+            if word.text.eq_ignore_ascii_case(RESULT_SCAN) && open.text == "(" && id.kind == TokenKind::Text =>
         {
             query_id(id.text.strip_prefix('\'')?.strip_suffix('\'')?)
         }
@@ -66,7 +72,7 @@ pub fn results_asked(sql: &str) -> BTreeSet<String> {
 }
 
 /// An id as Snowflake gives them: hexadecimal digits and dashes.
-fn query_id(text: &str) -> Option<String> {
+pub(crate) fn query_id(text: &str) -> Option<String> {
     let plain = (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
     plain.then(|| text.to_owned())
 }
@@ -76,7 +82,7 @@ impl Reader<'_, '_> {
     pub(crate) fn result_scan(&mut self, name: &ObjectName, args: &[FunctionArg]) -> Option<Output> {
         let [FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value)))] = args else { return None };
         let Value::SingleQuotedString(text) = &value.value else { return None };
-        if names::parts(name).is_none_or(|parts| parts != ["RESULT_SCAN"]) {
+        if names::parts(name).is_none_or(|parts| parts != [RESULT_SCAN]) {
             return None;
         }
         let result = match self.request.results.get(&query_id(text)?)? {
@@ -87,7 +93,7 @@ impl Reader<'_, '_> {
                 return Some(open_output());
             }
         };
-        self.functions.insert("RESULT_SCAN".to_owned());
+        self.functions.insert(RESULT_SCAN.to_owned());
         for ObjectAccess { kind, name, effect } in &result.objects {
             self.touch(*kind, name.clone(), *effect);
             if let (ObjectKind::Table | ObjectKind::View, Effect::Read, [database, schema, relation]) =
