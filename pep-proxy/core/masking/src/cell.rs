@@ -2,7 +2,12 @@
 
 use std::{fmt::Write, sync::Arc};
 
-use crate::{Alphabet, Key, MaskingError, Scanner, fpe::Encryptor, scan::REDACTED, token::Tokenizer};
+use crate::{
+    Alphabet, Key, MaskingError, Scanner,
+    fpe::{Encryptor, Unfit},
+    scan::REDACTED,
+    token::Tokenizer,
+};
 
 /// What an unencryptable text becomes.
 const UNENCRYPTED: &str = "***";
@@ -93,11 +98,10 @@ impl TextMask {
             Self::Token(tokenizer) => {
                 tokenizer.texts([cell], chars_max, |token| out.extend(token.iter().copied().map(char::from)));
             }
-            Self::Fpe(encryptor) => {
-                if encryptor.encrypt_text(cell, out).is_err() {
-                    push_cut(UNENCRYPTED, chars_max, out);
-                }
-            }
+            Self::Fpe(encryptor) => encryptor.encrypt_texts([cell], |done| match done {
+                Ok(encrypted) => out.extend(encrypted.iter().copied().map(char::from)),
+                Err(Unfit) => push_cut(UNENCRYPTED, chars_max, out),
+            }),
             Self::Scan(scanner) => {
                 let start = out.len();
                 scanner.redact(cell, out);
@@ -119,6 +123,13 @@ fn push_cut(text: &str, chars_max: Option<u32>, out: &mut String) {
     out.extend(text.chars().take(chars_max.map_or(usize::MAX, |most| most as usize)));
 }
 
+/// What a text becomes that cannot be encrypted.
+pub(crate) fn unencrypted(chars_max: Option<u32>) -> String {
+    let mut text = String::new();
+    push_cut(UNENCRYPTED, chars_max, &mut text);
+    text
+}
+
 impl NumberMask {
     /// Of unscaled numbers of at most `precision` digits, others.
     pub(crate) fn apply(&self, numbers: Vec<&mut i128>, precision: u8) -> Result<(), MaskingError> {
@@ -128,13 +139,9 @@ impl NumberMask {
         }
         match self {
             Self::Token(tokenizer) => tokenizer.numbers(numbers, modulus),
-            Self::Fpe(encryptor) => {
-                for number in numbers {
-                    *number = encryptor
-                        .encrypt_number(*number, precision)
-                        .map_err(|_| MaskingError::Foreign("a number cannot be encrypted"))?;
-                }
-            }
+            Self::Fpe(encryptor) => encryptor
+                .encrypt_numbers(numbers, precision)
+                .map_err(|_| MaskingError::Foreign("a number cannot be encrypted"))?,
         }
         Ok(())
     }

@@ -15,7 +15,8 @@ use arrow_schema::{DataType, Field, FieldRef};
 use super::{rebuild::anew, write_error};
 use crate::{
     ColumnType, Limits, MaskingError,
-    cell::{CellMask, TextMask},
+    cell::{CellMask, TextMask, unencrypted},
+    fpe::Encryptor,
     plan::PlannedColumn,
     token::{self, Tokenizer},
 };
@@ -97,6 +98,11 @@ pub(super) fn mask_array(mask: &CellMask, array: &ArrayRef, limits: &Limits) -> 
         {
             tokens(tokenizer, *chars_max, array.as_string(), limits)
         }
+        (CellMask::Text { how: TextMask::Fpe(encryptor), chars_max }, DataType::Utf8)
+            if array.as_string::<i32>().value_data().len() <= limits.cell_bytes_max =>
+        {
+            encrypted(encryptor, *chars_max, array.as_string(), limits)
+        }
         (CellMask::Text { .. }, DataType::Utf8) => texts(array, limits, |cell, out| mask.text(cell, out), mask),
         (CellMask::Document(_), DataType::Utf8) => texts(array, limits, |cell, out| mask.text(cell, out), mask),
         (CellMask::Document(scanner), _) => nested(array, limits, mask, &mut |cell, out| scanner.redact(cell, out)),
@@ -134,6 +140,29 @@ fn tokens(
     let mut masked = Vec::with_capacity(bytes);
     tokenizer.texts(cells.iter().flatten(), chars_max, |token| masked.extend_from_slice(token));
     let lengths = (0..cells.len()).map(|at| if cells.is_valid(at) { chars } else { 0 });
+    let masked = StringArray::try_new(OffsetBuffer::from_lengths(lengths), masked.into(), cells.nulls().map(anew));
+    Ok(Arc::new(masked.map_err(write_error)?))
+}
+
+/// Texts encrypted, or what stands for those that cannot be.
+fn encrypted(
+    encryptor: &Encryptor,
+    chars_max: Option<u32>,
+    cells: &StringArray,
+    limits: &Limits,
+) -> Result<ArrayRef, MaskingError> {
+    let unfit = unencrypted(chars_max);
+    let (mut masked, mut lengths) = (Vec::with_capacity(cells.value_data().len()), Vec::with_capacity(cells.len()));
+    encryptor.encrypt_texts(cells.iter().flatten(), |done| {
+        let text = done.unwrap_or(unfit.as_bytes());
+        masked.extend_from_slice(text);
+        lengths.push(text.len());
+    });
+    if masked.len() > limits.body_bytes_max {
+        return Err(MaskingError::TooLarge { what: "a masked column", limit: limits.body_bytes_max });
+    }
+    let mut lengths = lengths.into_iter();
+    let lengths = (0..cells.len()).map(|at| if cells.is_valid(at) { lengths.next().unwrap_or(0) } else { 0 });
     let masked = StringArray::try_new(OffsetBuffer::from_lengths(lengths), masked.into(), cells.nulls().map(anew));
     Ok(Arc::new(masked.map_err(write_error)?))
 }
