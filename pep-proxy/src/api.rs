@@ -16,7 +16,7 @@ use icegate_pep_protocol::{
 
 use crate::{
     answer,
-    chunk::{self, Missed, Treatment, Untreatable},
+    chunk::{self, Missed, Treated, Treatment, at_once},
     listen::{Answer, Call},
     proxy::{Proxy, sentence},
     record::unix_ms,
@@ -168,18 +168,18 @@ enum Wrap {
 }
 
 impl Treatment for Wrap {
-    fn take(&mut self, bytes: &Bytes) -> Result<Vec<Bytes>, Untreatable> {
-        Ok(match std::mem::replace(self, Self::Within) {
+    fn take<'a>(&'a mut self, bytes: &'a Bytes) -> Treated<'a> {
+        at_once(Ok(match std::mem::replace(self, Self::Within) {
             Self::Within => vec![bytes.clone()],
             Self::Before => vec![Bytes::from_static(br#"{"data":["#), bytes.clone()],
-        })
+        }))
     }
 
-    fn end(&mut self) -> Result<Vec<Bytes>, Untreatable> {
-        Ok(vec![Bytes::from_static(match self {
+    fn end(&mut self) -> Treated<'_> {
+        at_once(Ok(vec![Bytes::from_static(match self {
             Self::Before => br#"{"data":[]}"#,
             Self::Within => b"]}",
-        })])
+        })]))
     }
 }
 
@@ -188,13 +188,14 @@ mod tests {
     use super::*;
     use crate::listen::Content;
 
-    #[test]
-    fn a_part_becomes_an_object() {
+    #[tokio::test]
+    async fn a_part_becomes_an_object() {
         let mut wrap = Wrap::Before;
-        let mut take = |rows| wrap.take(&Bytes::from_static(rows)).unwrap();
-        let whole = [take(b"[1],"), take(b"[2]"), wrap.end().unwrap()].concat().concat();
-        assert_eq!(whole, br#"{"data":[[1],[2]]}"#);
-        assert_eq!(Wrap::Before.end().unwrap().concat(), br#"{"data":[]}"#);
+        let mut whole = wrap.take(&Bytes::from_static(b"[1],")).await.unwrap();
+        whole.append(&mut wrap.take(&Bytes::from_static(b"[2]")).await.unwrap());
+        whole.append(&mut wrap.end().await.unwrap());
+        assert_eq!(whole.concat(), br#"{"data":[[1],[2]]}"#);
+        assert_eq!(Wrap::Before.end().await.unwrap().concat(), br#"{"data":[]}"#);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tracing::{debug, warn};
 
 use self::{flow::Unpack, storage::Stored};
 pub(crate) use self::{
-    flow::{Flow, Treatment, Untreatable},
+    flow::{Flow, Treated, Treatment, Untreatable, at_once},
     storage::Storage,
 };
 use crate::{

@@ -5,7 +5,7 @@
 //! wherever they pass: in a reply ([`Worn::plan`]) and in each part from storage ([`Part`]), whose address carries the plan.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fmt,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -14,7 +14,8 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use icegate_pep_masking::{
     Alphabet, ArrowMasker, ColumnType, Detector, JsonMasker, Key, KeyError, KeyRef, KeySource, Limits, MaskSource,
-    MaskSpec, MaskedColumn, MaskingError, Pattern, PatternError, Plan, PlanSpec, Scanner, Shape, SpecError,
+    MaskSpec, MaskedBatch, MaskedColumn, MaskingError, Pattern, PatternError, Plan, PlanSpec, Scanner, Shape,
+    SpecError,
 };
 use icegate_pep_protocol::{
     ChunkFormat, PepCode, Reply,
@@ -22,10 +23,11 @@ use icegate_pep_protocol::{
 };
 use icegate_proto::v1::{ResultMask, ResultShape, result_mask};
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
 use tracing::warn;
 
 use crate::{
-    chunk::{Treatment, Untreatable},
+    chunk::{Treated, Treatment, Untreatable, at_once},
     config::{
         self, MaskKeys,
         secrets::{self, ReadKeys, SecretsError},
@@ -279,10 +281,16 @@ impl Masker {
     }
 }
 
+/// Batches of one part that are worked on at one time. More than two processors one client seldom keeps busy, and each batch
+/// is in memory.
+const BATCHES_MAX: usize = 2;
+
 /// Masks one part of a result on its way from storage.
 pub(crate) struct Part {
     plan: ResultPlan,
     masker: Masker,
+    /// Batches that are worked on, in their order.
+    ahead: VecDeque<JoinHandle<Result<MaskedBatch, MaskingError>>>,
     /// For the log.
     decision_id: String,
 }
@@ -290,7 +298,7 @@ pub(crate) struct Part {
 impl Part {
     pub(crate) fn new(plan: ResultPlan, format: ChunkFormat, decision_id: &str) -> Self {
         let masker = plan.masker(format, Shape::Chunk);
-        Self { plan, masker, decision_id: decision_id.to_owned() }
+        Self { plan, masker, ahead: VecDeque::new(), decision_id: decision_id.to_owned() }
     }
 
     fn cut(&self, error: &MaskingError) -> Untreatable {
@@ -298,16 +306,48 @@ impl Part {
         metrics::counter!(REPLIES_WITHHELD, "reason" => "masking").increment(1);
         Untreatable("not the result that was decided")
     }
+
+    /// Begins the batches that have come, and gives what is done of those before.
+    async fn arrow(&mut self, bytes: &[u8]) -> Result<Vec<Bytes>, MaskingError> {
+        let Masker::Arrow(masker) = &mut self.masker else { return Ok(Vec::new()) };
+        let begun = masker.read(bytes)?.into_iter().map(|batch| tokio::task::spawn_blocking(|| batch.masked()));
+        self.ahead.extend(begun);
+        self.written(BATCHES_MAX).await
+    }
+
+    /// Waits until no more batches than these are worked on.
+    async fn written(&mut self, batches_max: usize) -> Result<Vec<Bytes>, MaskingError> {
+        let mut out = Vec::new();
+        let Masker::Arrow(masker) = &mut self.masker else { return Ok(out) };
+        while self.ahead.len() > batches_max || self.ahead.front().is_some_and(JoinHandle::is_finished) {
+            let Some(next) = self.ahead.pop_front() else { break };
+            let masked = next.await.map_err(|_| MaskingError::Unreadable("its masking was stopped"))?;
+            out.append(&mut masker.write(masked?)?);
+        }
+        Ok(out)
+    }
+
+    async fn rest(&mut self) -> Result<Vec<Bytes>, MaskingError> {
+        let mut out = self.written(0).await?;
+        out.append(&mut self.masker.finish()?);
+        Ok(out)
+    }
 }
 
 impl Treatment for Part {
-    fn take(&mut self, bytes: &Bytes) -> Result<Vec<Bytes>, Untreatable> {
-        self.masker.push(bytes).map_err(|error| self.cut(&error))
+    fn take<'a>(&'a mut self, bytes: &'a Bytes) -> Treated<'a> {
+        if let Masker::Json(masker) = &mut self.masker {
+            let masked = masker.push(bytes).map(|masked| vec![masked.into()]);
+            return at_once(masked.map_err(|error| self.cut(&error)));
+        }
+        Box::pin(async { self.arrow(bytes).await.map_err(|error| self.cut(&error)) })
     }
 
-    fn end(&mut self) -> Result<Vec<Bytes>, Untreatable> {
-        let rest = self.masker.finish().map_err(|error| self.cut(&error));
-        self.plan.count(self.masker.rows());
-        rest
+    fn end(&mut self) -> Treated<'_> {
+        Box::pin(async {
+            let rest = self.rest().await.map_err(|error| self.cut(&error));
+            self.plan.count(self.masker.rows());
+            rest
+        })
     }
 }

@@ -28,16 +28,25 @@ const PART_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 
 /// Something that is done to the rows of one part on their way, for example masking them.
 ///
-/// It gets the unpacked bytes in order and in pieces of any length, and may keep back what it needs to see more of.
+/// It gets the unpacked bytes in order and in pieces of any length, and may keep back what it needs to see more of, or is still
+/// at work on.
 pub(crate) trait Treatment: Send {
     /// Most bytes it takes at one time.
     fn step_bytes(&self) -> usize {
         usize::MAX
     }
     /// Takes the next bytes and gives what may go on, in pieces.
-    fn take(&mut self, bytes: &Bytes) -> Result<Vec<Bytes>, Untreatable>;
+    fn take<'a>(&'a mut self, bytes: &'a Bytes) -> Treated<'a>;
     /// There are no more: gives what is left.
-    fn end(&mut self) -> Result<Vec<Bytes>, Untreatable>;
+    fn end(&mut self) -> Treated<'_>;
+}
+
+/// What may go on, once it is known.
+pub(crate) type Treated<'a> = Pin<Box<dyn Future<Output = Result<Vec<Bytes>, Untreatable>> + Send + 'a>>;
+
+/// What may go on at once.
+pub(crate) fn at_once<'a>(treated: Result<Vec<Bytes>, Untreatable>) -> Treated<'a> {
+    Box::pin(std::future::ready(treated))
 }
 
 /// The bytes are not what they must be. What follows is not sent, and the client sees a broken answer, not a short one.
@@ -117,7 +126,7 @@ async fn pass(
     while let Some(mut bytes) = next {
         while !bytes.is_empty() {
             let piece = bytes.split_to(step.min(bytes.len()));
-            send(through(&mut treatments, vec![piece])?, to, &mut left).await?;
+            send(through(&mut treatments, vec![piece]).await?, to, &mut left).await?;
         }
         next = match tokio::time::timeout(STALL, rest.frame()).await {
             Err(_elapsed) => return Err(Untreatable("not coming any further")),
@@ -128,17 +137,18 @@ async fn pass(
     }
     for at in 0..treatments.len() {
         let (ending, after) = treatments.split_at_mut(at + 1);
-        let left_over = ending.last_mut().map_or(Ok(Vec::new()), |one| one.end())?;
-        send(through(after, left_over)?, to, &mut left).await?;
+        let Some(ending) = ending.last_mut() else { continue };
+        let left_over = ending.end().await?;
+        send(through(after, left_over).await?, to, &mut left).await?;
     }
     Ok(())
 }
 
-fn through(treatments: &mut [Box<dyn Treatment>], mut pieces: Vec<Bytes>) -> Result<Vec<Bytes>, Untreatable> {
+async fn through(treatments: &mut [Box<dyn Treatment>], mut pieces: Vec<Bytes>) -> Result<Vec<Bytes>, Untreatable> {
     for treatment in treatments {
         let mut treated = Vec::new();
         for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
-            treated.append(&mut treatment.take(piece)?);
+            treated.append(&mut treatment.take(piece).await?);
         }
         pieces = treated;
     }
@@ -171,6 +181,10 @@ impl Unpack {
     pub(super) fn new() -> Self {
         Self(MultiGzDecoder::new(Vec::new()))
     }
+
+    fn unpacked(&mut self) -> Vec<Bytes> {
+        vec![std::mem::take(self.0.get_mut()).into()]
+    }
 }
 
 impl Treatment for Unpack {
@@ -178,14 +192,14 @@ impl Treatment for Unpack {
         STEP_BYTES
     }
 
-    fn take(&mut self, bytes: &Bytes) -> Result<Vec<Bytes>, Untreatable> {
-        self.0.write_all(bytes).map_err(|_| Untreatable("not the gzip stream it begins as"))?;
-        Ok(vec![std::mem::take(self.0.get_mut()).into()])
+    fn take<'a>(&'a mut self, bytes: &'a Bytes) -> Treated<'a> {
+        let written = self.0.write_all(bytes).map_err(|_| Untreatable("not the gzip stream it begins as"));
+        at_once(written.map(|()| self.unpacked()))
     }
 
-    fn end(&mut self) -> Result<Vec<Bytes>, Untreatable> {
-        self.0.try_finish().map_err(|_| Untreatable("not a whole gzip stream"))?;
-        Ok(vec![std::mem::take(self.0.get_mut()).into()])
+    fn end(&mut self) -> Treated<'_> {
+        let ended = self.0.try_finish().map_err(|_| Untreatable("not a whole gzip stream"));
+        at_once(ended.map(|()| self.unpacked()))
     }
 }
 
@@ -195,30 +209,30 @@ mod tests {
 
     use super::*;
 
-    fn unpacked(packed: &[u8], step: usize) -> Result<Vec<u8>, Untreatable> {
+    async fn unpacked(packed: &[u8], step: usize) -> Result<Vec<u8>, Untreatable> {
         let mut unpack = Unpack::new();
         let mut plain = Vec::new();
         for piece in packed.chunks(step) {
-            plain.append(&mut unpack.take(&Bytes::copy_from_slice(piece))?);
+            plain.append(&mut unpack.take(&Bytes::copy_from_slice(piece)).await?);
         }
-        plain.append(&mut unpack.end()?);
+        plain.append(&mut unpack.end().await?);
         Ok(plain.concat())
     }
 
-    #[test]
-    fn unpacks_in_pieces_of_any_length_and_only_whole() {
+    #[tokio::test]
+    async fn unpacks_in_pieces_of_any_length_and_only_whole() {
         let plain: Vec<u8> = (0..100_000_u32).flat_map(|n| n.to_string().into_bytes()).collect();
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         encoder.write_all(&plain).unwrap();
         let packed = encoder.finish().unwrap();
         for step in [1, 7, 4096, packed.len()] {
-            assert_eq!(unpacked(&packed, step).unwrap(), plain, "{step}");
+            assert_eq!(unpacked(&packed, step).await.unwrap(), plain, "{step}");
         }
         let (cut, _) = packed.split_at(packed.len() - 3);
-        assert!(unpacked(cut, 4096).is_err(), "cut");
+        assert!(unpacked(cut, 4096).await.is_err(), "cut");
         let mut changed = packed.clone();
         let at = changed.len() / 2;
         changed[at] ^= 1;
-        assert!(unpacked(&changed, 4096).is_err(), "changed");
+        assert!(unpacked(&changed, 4096).await.is_err(), "changed");
     }
 }

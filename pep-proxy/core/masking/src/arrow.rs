@@ -28,10 +28,15 @@ use self::frames::{Frame, Frames};
 use crate::{Limits, MaskingError, Plan};
 
 /// Masks one Arrow result, batch by batch.
+///
+/// [`push`](Self::push) does all of it. Whoever has more than one processor reads batches with [`read`](Self::read), masks them
+/// where and when it likes, and writes them in their order.
 pub struct ArrowMasker {
     plan: Arc<Plan>,
     frames: Frames,
     state: State,
+    /// Since the schema came.
+    writer: Option<StreamEncoder>,
     rows: u64,
 }
 
@@ -39,19 +44,30 @@ enum State {
     /// Before the schema.
     Start,
     /// Between batches.
-    Open(Box<Open>),
+    Open(Arc<Schemas>),
     /// After the end of the stream.
     End,
     /// After an error, or finished.
     Broken,
 }
 
-struct Open {
+struct Schemas {
     received: SchemaRef,
     version: MetadataVersion,
     sent: SchemaRef,
-    writer: StreamEncoder,
 }
+
+/// A record batch as it came.
+pub struct Batch {
+    plan: Arc<Plan>,
+    schemas: Arc<Schemas>,
+    head: Vec<u8>,
+    body: Buffer,
+}
+
+/// A record batch as it goes.
+#[derive(Debug)]
+pub struct MaskedBatch(RecordBatch);
 
 impl fmt::Debug for ArrowMasker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -59,10 +75,16 @@ impl fmt::Debug for ArrowMasker {
     }
 }
 
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("bytes", &self.body.len()).finish_non_exhaustive()
+    }
+}
+
 impl ArrowMasker {
     /// A masker at the start of a result.
     pub fn new(plan: Arc<Plan>) -> Self {
-        Self { frames: Frames::new(plan.limits), plan, state: State::Start, rows: 0 }
+        Self { frames: Frames::new(plan.limits), plan, state: State::Start, writer: None, rows: 0 }
     }
 
     /// Takes the next bytes and gives what is ready of the masked result, in pieces.
@@ -71,11 +93,42 @@ impl ArrowMasker {
     ///
     /// The bytes are not the result that was decided, or are over a limit. Nothing more comes after.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Bytes>, MaskingError> {
-        let pushed = self.read(bytes);
+        let pushed = self.read(bytes).and_then(|batches| {
+            let mut out = Vec::new();
+            for batch in batches {
+                out.append(&mut self.write(batch.masked()?)?);
+            }
+            Ok(out)
+        });
         if pushed.is_err() {
             self.state = State::Broken;
         }
         pushed
+    }
+
+    /// Takes the next bytes and gives the batches that are whole. Each is to be masked and written, in this order.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are not a result, or are over a limit. Nothing more comes after.
+    pub fn read(&mut self, bytes: &[u8]) -> Result<Vec<Batch>, MaskingError> {
+        let read = self.read_frames(bytes);
+        if read.is_err() {
+            self.state = State::Broken;
+        }
+        read
+    }
+
+    /// Gives the bytes of a batch. Batches go in the order they came in.
+    ///
+    /// # Errors
+    ///
+    /// The batch cannot be written, or the result is finished.
+    pub fn write(&mut self, MaskedBatch(batch): MaskedBatch) -> Result<Vec<Bytes>, MaskingError> {
+        let writer = self.writer.as_mut().ok_or(MaskingError::Over)?;
+        let written = writer.encode(&batch).map_err(write_error)?;
+        self.rows += batch.num_rows() as u64;
+        Ok(pieces(written))
     }
 
     /// Ends the result and gives its last bytes. No bytes at all are the empty result.
@@ -85,64 +138,52 @@ impl ArrowMasker {
     /// The result is cut within a message.
     pub fn finish(&mut self) -> Result<Vec<Bytes>, MaskingError> {
         let state = mem::replace(&mut self.state, State::Broken);
+        if matches!(state, State::Broken) {
+            return Err(MaskingError::Over);
+        }
         if !self.frames.is_between() {
             return Err(MaskingError::Unreadable("it is cut"));
         }
-        match state {
-            State::Start | State::End => Ok(Vec::new()),
-            State::Open(open) => open.end(),
-            State::Broken => Err(MaskingError::Over),
-        }
+        let Some(writer) = self.writer.take() else { return Ok(Vec::new()) };
+        Ok(pieces(writer.finish().map_err(write_error)?))
     }
 
-    /// Rows of the batches that were masked.
+    /// Rows of the batches that were written.
     pub fn rows(&self) -> u64 {
         self.rows
     }
 
-    fn read(&mut self, bytes: &[u8]) -> Result<Vec<Bytes>, MaskingError> {
-        let mut out = Vec::new();
+    fn read_frames(&mut self, bytes: &[u8]) -> Result<Vec<Batch>, MaskingError> {
+        let mut batches = Vec::new();
         let mut rest = bytes;
         if matches!(self.state, State::Broken) || (matches!(self.state, State::End) && !rest.is_empty()) {
             return Err(MaskingError::Over);
         }
         while let Some(frame) = self.frames.next(&mut rest)? {
             match frame {
-                Frame::End => match mem::replace(&mut self.state, State::End) {
-                    State::Open(open) => out.extend(open.end()?),
-                    State::Start | State::End | State::Broken => {
-                        return Err(MaskingError::Unreadable("it has no schema"));
-                    }
-                },
-                Frame::Message { head, body } => self.message(&head, &body, &mut out)?,
-            }
-            if matches!(self.state, State::End) && !rest.is_empty() {
-                return Err(MaskingError::Unreadable("it goes on after its end"));
+                Frame::End if self.writer.is_none() => return Err(MaskingError::Unreadable("it has no schema")),
+                Frame::End if !rest.is_empty() => return Err(MaskingError::Unreadable("it goes on after its end")),
+                Frame::End => self.state = State::End,
+                Frame::Message { head, body } => batches.extend(self.message(head, body)?),
             }
         }
-        Ok(out)
+        Ok(batches)
     }
 
-    fn message(&mut self, head: &[u8], body: &Buffer, out: &mut Vec<Bytes>) -> Result<(), MaskingError> {
-        let message = root_as_message(head).map_err(|_| MaskingError::Unreadable("a message has no head"))?;
-        match (&mut self.state, message.header_type()) {
+    fn message(&mut self, head: Vec<u8>, body: Buffer) -> Result<Option<Batch>, MaskingError> {
+        let message = message(&head)?;
+        match (&self.state, message.header_type()) {
             (State::Start, MessageHeader::Schema) => {
                 let schema = message.header_as_schema().and_then(|schema| try_fb_to_schema(schema).ok());
                 let schema = schema.ok_or(MaskingError::Unreadable("its schema cannot be read"))?;
-                let open = Open::new(&self.plan, schema, message.version())?;
-                self.state = State::Open(Box::new(open));
-                Ok(())
+                let schemas = Schemas::new(&self.plan, schema, message.version())?;
+                self.writer = Some(schemas.writer()?);
+                self.state = State::Open(Arc::new(schemas));
+                Ok(None)
             }
-            (State::Open(open), MessageHeader::RecordBatch) => {
-                let batch = message.header_as_record_batch().ok_or(MaskingError::Unreadable("a batch has no head"))?;
-                check_batch(&batch, body.len(), &open.received, &self.plan.limits)?;
-                let batch =
-                    read_record_batch(body, batch, Arc::clone(&open.received), &HashMap::new(), None, &open.version)
-                        .map_err(|_| MaskingError::Unreadable("a batch is damaged"))?;
-                self.rows += batch.num_rows() as u64;
-                let masked = open.mask(&self.plan, &batch)?;
-                out.extend(pieces(open.writer.encode(&masked).map_err(write_error)?));
-                Ok(())
+            (State::Open(schemas), MessageHeader::RecordBatch) => {
+                let (plan, schemas) = (Arc::clone(&self.plan), Arc::clone(schemas));
+                Ok(Some(Batch { plan, schemas, head, body }))
             }
             (_, MessageHeader::DictionaryBatch) => Err(MaskingError::Unsupported("a dictionary")),
             _ => Err(MaskingError::Unreadable("a message is out of its order")),
@@ -150,7 +191,39 @@ impl ArrowMasker {
     }
 }
 
-impl Open {
+fn message(head: &[u8]) -> Result<arrow_ipc::Message<'_>, MaskingError> {
+    root_as_message(head).map_err(|_| MaskingError::Unreadable("a message has no head"))
+}
+
+impl Batch {
+    /// The batch with every mask of the plan.
+    ///
+    /// # Errors
+    ///
+    /// It is damaged, not what was decided, or over a limit.
+    pub fn masked(self) -> Result<MaskedBatch, MaskingError> {
+        let Self { plan, schemas, head, body } = self;
+        let batch = message(&head)?.header_as_record_batch();
+        let batch = batch.ok_or(MaskingError::Unreadable("a batch has no head"))?;
+        check_batch(&batch, body.len(), &schemas.received, &plan.limits)?;
+        let received = Arc::clone(&schemas.received);
+        let batch = read_record_batch(&body, batch, received, &HashMap::new(), None, &schemas.version)
+            .map_err(|_| MaskingError::Unreadable("a batch is damaged"))?;
+        let mut arrays = Vec::with_capacity(batch.num_columns());
+        for (at, array) in batch.columns().iter().enumerate() {
+            arrays.push(match plan.columns.get(at).and_then(|column| column.mask.as_ref()) {
+                None => rebuild::rebuilt(array, None)?,
+                Some(mask) => columns::mask_array(mask, array, &plan.limits)?,
+            });
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        RecordBatch::try_new_with_options(Arc::clone(&schemas.sent), arrays, &options)
+            .map(MaskedBatch)
+            .map_err(|_| MaskingError::Foreign("a masked column does not fit its type"))
+    }
+}
+
+impl Schemas {
     fn new(plan: &Plan, received: Schema, version: MetadataVersion) -> Result<Self, MaskingError> {
         // A plan without columns is for any.
         let any = plan.columns.is_empty();
@@ -170,27 +243,13 @@ impl Open {
             fields.push(columns::masked_field(field, column)?);
         }
         let sent: SchemaRef = Arc::new(Schema::new_with_metadata(fields, received.metadata().clone()));
-        let options = IpcWriteOptions::try_new(8, false, version)
+        Ok(Self { received: Arc::new(received), version, sent })
+    }
+
+    fn writer(&self) -> Result<StreamEncoder, MaskingError> {
+        let options = IpcWriteOptions::try_new(8, false, self.version)
             .map_err(|_| MaskingError::Unsupported("a version of the format before 0.15"))?;
-        let writer = StreamEncoder::try_new_with_options(&sent, options).map_err(write_error)?;
-        Ok(Self { received: Arc::new(received), version, sent, writer })
-    }
-
-    fn mask(&self, plan: &Plan, batch: &RecordBatch) -> Result<RecordBatch, MaskingError> {
-        let mut arrays = Vec::with_capacity(batch.num_columns());
-        for (at, array) in batch.columns().iter().enumerate() {
-            arrays.push(match plan.columns.get(at).and_then(|column| column.mask.as_ref()) {
-                None => rebuild::rebuilt(array, None)?,
-                Some(mask) => columns::mask_array(mask, array, &plan.limits)?,
-            });
-        }
-        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        RecordBatch::try_new_with_options(Arc::clone(&self.sent), arrays, &options)
-            .map_err(|_| MaskingError::Foreign("a masked column does not fit its type"))
-    }
-
-    fn end(self: Box<Self>) -> Result<Vec<Bytes>, MaskingError> {
-        Ok(pieces(self.writer.finish().map_err(write_error)?))
+        StreamEncoder::try_new_with_options(&self.sent, options).map_err(write_error)
     }
 }
 

@@ -75,7 +75,7 @@ pub mod scan;
 pub mod spec;
 pub mod token;
 
-pub use arrow::ArrowMasker;
+pub use arrow::{ArrowMasker, Batch, MaskedBatch};
 pub use error::{MaskingError, PlanError};
 pub use fpe::Alphabet;
 pub use json::{JsonMasker, Shape};
