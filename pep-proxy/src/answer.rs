@@ -452,7 +452,7 @@ pub(crate) async fn abort_by_request(proxy: &Arc<Proxy>, session: &Arc<Session>,
             stopped |= abort_query(proxy, session, &statement.query_id).await?;
         }
     }
-    Ok(if stopped { own::aborted() } else { own::abort_not_running() }.into())
+    Ok(stopped_or_not(stopped))
 }
 
 /// Serves `POST /queries/<id>/abort-request`.
@@ -462,7 +462,7 @@ pub(crate) async fn abort_by_id(proxy: &Arc<Proxy>, session: &Arc<Session>, quer
             State::Working | State::Held(..) => {
                 run.cancel();
                 stop_upstream(proxy, session, &run).await;
-                return Ok(own::aborted().into());
+                return Ok(stopped_or_not(true));
             }
             State::Done(done) if done.status != MonitoredStatus::Running => return Ok(own::abort_not_running().into()),
             State::Done(_) => {}
@@ -471,7 +471,7 @@ pub(crate) async fn abort_by_id(proxy: &Arc<Proxy>, session: &Arc<Session>, quer
     let binding = proxy.queries.of_session(query_id, session)?;
     let upstream_id = binding.upstream_id.as_ref().unwrap_or(query_id);
     let stopped = abort_query(proxy, session, upstream_id).await?;
-    Ok(if stopped { own::aborted() } else { own::abort_not_running() }.into())
+    Ok(stopped_or_not(stopped))
 }
 
 /// Stops at Snowflake what this run has sent, as far as that goes. The reply to the statement itself tells what came of it.
@@ -485,6 +485,10 @@ pub(crate) async fn stop_upstream(proxy: &Proxy, session: &Session, run: &Run) {
 async fn abort_request(proxy: &Proxy, session: &Session, sql: &str, stop: &RequestId) -> Result<bool, Stop> {
     let path = paths::abort_by_request_path(&fresh_request_id()?);
     aborted(proxy, session, &path, paths::abort_by_request_body(sql, stop).into()).await
+}
+
+fn stopped_or_not(stopped: bool) -> Bytes {
+    if stopped { Bytes::from_static(own::aborted()) } else { own::abort_not_running().into() }
 }
 
 async fn abort_query(proxy: &Proxy, session: &Session, upstream_id: &QueryId) -> Result<bool, Stop> {

@@ -67,8 +67,8 @@ impl Front {
     pub(crate) async fn answer(&self, call: Call) -> Answer {
         match self.choose(&call) {
             Ok(proxy) => proxy.answer(call).await,
-            Err(stop) if call.path.starts_with("/api/") => api::refused(&stop).1,
-            Err(stop) if call.path.starts_with(SIGN_IN_PATH) => sign_in::refused("unknown", &stop),
+            Err(stop) if call.path().starts_with("/api/") => api::refused(&stop).1,
+            Err(stop) if call.path().starts_with(SIGN_IN_PATH) => sign_in::refused("unknown", &stop),
             Err(stop) => proxy::counted("unknown", Err(stop)),
         }
     }
@@ -91,7 +91,7 @@ impl Front {
             Said::One(proxy) => Some(proxy),
             Said::Nothing => None,
         };
-        let route = Route::parse(call.method.as_str(), &call.path, &call.query);
+        let route = Route::parse(call.method.as_str(), call.path(), call.query());
         if matches!(route, Ok(Route::Login { .. } | Route::SignInAsk)) {
             return match (by_host, self.by_account(call)) {
                 (Some(host), Some(account)) if !Arc::ptr_eq(host, account) => Err(contradiction()),
@@ -120,9 +120,8 @@ impl Front {
 
     /// What the names say by which the client came here: of the TLS handshake, and of the request.
     fn by_hosts(&self, call: &Call) -> Said<'_> {
-        let asked = call.base.as_deref().and_then(|base| base.split_once("://")).map(|(_, host)| host);
         let mut said = Said::Nothing;
-        for name in [call.sni.as_deref(), asked].into_iter().flatten() {
+        for name in [call.peer.sni.as_deref(), call.host()].into_iter().flatten() {
             let name = without_port(name);
             let found = self.connections.iter().find(|connection| connection.hosts.contains(&name));
             said = match (said, found) {

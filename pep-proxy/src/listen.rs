@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -48,16 +48,11 @@ const GZIP_FROM_BYTES: usize = 64 * 1024;
 
 /// One request, read.
 pub(crate) struct Call {
-    pub(crate) method: http::Method,
-    pub(crate) path: String,
-    pub(crate) query: String,
+    pub(crate) method: Method,
+    uri: Uri,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-    pub(crate) peer: SocketAddr,
-    /// The host name of the TLS handshake.
-    pub(crate) sni: Option<Arc<str>>,
-    /// Where the client reaches this proxy, as it says itself: scheme and authority. `None` when it does not say.
-    pub(crate) base: Option<Arc<str>>,
+    pub(crate) peer: Peer,
 }
 
 /// What goes out.
@@ -88,6 +83,45 @@ impl Answer {
 }
 
 impl Call {
+    fn new(head: http::request::Parts, body: Bytes, peer: Peer) -> Self {
+        Self { method: head.method, uri: head.uri, headers: head.headers, body, peer }
+    }
+
+    /// The path; empty, as none of ours is, for a whole URL, which is what one sends to a proxy of the other sort.
+    pub(crate) fn path(&self) -> &str {
+        let sound = if self.peer.http2 { self.authority().1 } else { self.uri.authority().is_none() };
+        if sound { self.uri.path() } else { "" }
+    }
+
+    pub(crate) fn query(&self) -> &str {
+        self.uri.query().unwrap_or_default()
+    }
+
+    /// The host this proxy is called by, as the client says.
+    pub(crate) fn host(&self) -> Option<&str> {
+        if self.peer.http2 { self.authority().0 } else { host(&self.headers) }
+    }
+
+    /// Where the client reaches this proxy, as it says itself: scheme and authority.
+    pub(crate) fn base(&self) -> Option<Arc<str>> {
+        self.host().map(|host| format!("{}://{host}", self.peer.scheme).into())
+    }
+
+    /// Of HTTP/2 the `:authority`, which stands where `Host` stood, and whether that is all there is: two that differ would be
+    /// read differently by two programs.
+    fn authority(&self) -> (Option<&str>, bool) {
+        let authority = self.uri.authority().map(http::uri::Authority::as_str);
+        let mut headers = self.headers.get_all(header::HOST).iter();
+        let header = headers.next().map(|value| value.to_str().unwrap_or_default());
+        let agree = match (authority, header) {
+            (Some(authority), Some(header)) => authority.eq_ignore_ascii_case(header),
+            (Some(_) | None, None) => true,
+            (None, Some(_)) => false,
+        };
+        let sound = agree && headers.next().is_none() && self.uri.scheme_str().is_none_or(|scheme| scheme == "https");
+        (authority.filter(|host| is_host(host)), sound)
+    }
+
     /// Whether the client takes a packed answer.
     pub(crate) fn takes_gzip(&self) -> bool {
         takes_gzip(&self.headers)
@@ -275,10 +309,10 @@ where
 
 /// The other end of a connection.
 #[derive(Debug, Clone)]
-struct Peer {
-    addr: SocketAddr,
+pub(crate) struct Peer {
+    pub(crate) addr: SocketAddr,
     /// The name it gave in the TLS handshake.
-    sni: Option<Arc<str>>,
+    pub(crate) sni: Option<Arc<str>>,
     scheme: &'static str,
     /// What was agreed on in the TLS handshake.
     http2: bool,
@@ -312,7 +346,7 @@ async fn read(
     // What it says it has, or what it may have at most.
     let told = hyper::body::Body::size_hint(&body).upper().and_then(|bytes| usize::try_from(bytes).ok());
     if told == Some(0) {
-        return Ok((call(head, Bytes::new(), peer), None));
+        return Ok((Call::new(head, Bytes::new(), peer), None));
     }
     let body_bytes_max = front.body_bytes_max(&head.headers, told);
     let over = told.is_some_and(|bytes| bytes > body_bytes_max);
@@ -323,24 +357,7 @@ async fn read(
         .await
         .map_err(|_elapsed| if over { Unread::TooLarge } else { Unread::Cut })?
         .map_err(|error| if error.is::<LengthLimitError>() { Unread::TooLarge } else { Unread::Cut })?;
-    Ok((call(head, body.to_bytes(), peer), Some(room)))
-}
-
-fn call(head: http::request::Parts, body: Bytes, peer: Peer) -> Call {
-    let (host, sound) =
-        if peer.http2 { authority(&head) } else { (host(&head.headers), head.uri.authority().is_none()) };
-    let base = host.map(|host| format!("{}://{host}", peer.scheme).into());
-    Call {
-        method: head.method,
-        // A whole URL is what one sends to a proxy of the other sort; no path of ours is empty.
-        path: if sound { head.uri.path().to_owned() } else { String::new() },
-        query: head.uri.query().unwrap_or_default().to_owned(),
-        headers: head.headers,
-        body,
-        peer: peer.addr,
-        sni: peer.sni,
-        base,
-    }
+    Ok((Call::new(head, body.to_bytes(), peer), Some(room)))
 }
 
 /// The one `Host` there is, when it is a host and perhaps a port.
@@ -354,21 +371,6 @@ fn is_host(text: &str) -> bool {
     const HOST_BYTES_MAX: usize = 255;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');
     !text.is_empty() && text.len() <= HOST_BYTES_MAX && text.bytes().all(plain)
-}
-
-/// Of HTTP/2 the `:authority`, which stands where `Host` stood, and whether that is all there is: two that differ would be
-/// read differently by two programs.
-fn authority(head: &http::request::Parts) -> (Option<&str>, bool) {
-    let authority = head.uri.authority().map(http::uri::Authority::as_str);
-    let mut headers = head.headers.get_all(header::HOST).iter();
-    let header = headers.next().map(|value| value.to_str().unwrap_or_default());
-    let agree = match (authority, header) {
-        (Some(authority), Some(header)) => authority.eq_ignore_ascii_case(header),
-        (Some(_) | None, None) => true,
-        (None, Some(_)) => false,
-    };
-    let sound = agree && headers.next().is_none() && head.uri.scheme_str().is_none_or(|scheme| scheme == "https");
-    (authority.filter(|host| is_host(host)), sound)
 }
 
 fn response(answer: Answer, gzip: bool) -> Response<Either<Full<Bytes>, Flow>> {

@@ -102,7 +102,7 @@ pub(crate) fn token(headers: &HeaderMap) -> Option<&str> {
 impl Proxy {
     /// Answers one call, whatever it is.
     pub(crate) async fn answer(self: &Arc<Self>, call: Call) -> Answer {
-        let route = match Route::parse(call.method.as_str(), &call.path, &call.query) {
+        let route = match Route::parse(call.method.as_str(), call.path(), call.query()) {
             Ok(route) => route,
             Err(error) => return counted("unknown", Err(unknown_route(&error))),
         };
@@ -201,7 +201,7 @@ impl Proxy {
 
     /// Where the client of a call reaches this proxy.
     pub(crate) fn base(&self, call: &Call) -> Option<Arc<str>> {
-        self.storage.base().map(Arc::from).or_else(|| call.base.clone())
+        self.storage.base().map(Arc::from).or_else(|| call.base())
     }
 
     /// The call's body as a JSON object.
@@ -347,7 +347,7 @@ impl Proxy {
                 .unwrap_or_else(|| Arc::new(Session::new(sealed, None, self.sessions.epoch())));
             self.close(&session);
         }
-        own::logged_out().into()
+        Bytes::from_static(own::logged_out())
     }
 
     /// Closes a session that nobody needs any more, here, at the PDP and at Snowflake.
@@ -382,7 +382,7 @@ impl Proxy {
         if let Err(error) = self.call_upstream(session, Method::POST, &path, Some(Bytes::from_static(b"{}"))).await? {
             warn!(%error, "heartbeat not passed on");
         }
-        Ok(own::heartbeat().into())
+        Ok(Bytes::from_static(own::heartbeat()))
     }
 
     /// One call to Snowflake as this session. When its token there has expired it is renewed and the call sent once

@@ -96,7 +96,7 @@ pub(crate) async fn ask(proxy: &Proxy, call: &Call) -> Result<Bytes, Stop> {
     // A provider that is away is said here, where the driver shows it, and not in a browser.
     sign_in.idp.metadata().await.map_err(|unheard| unavailable(&unheard))?;
     let proof_key = random()?;
-    let ask = begun(sign_in, asked, &proof_key, call.peer.ip().to_string())?;
+    let ask = begun(sign_in, asked, &proof_key, call.peer.addr.ip().to_string())?;
     debug!(app = ask.client.app_id, "sign-in with a browser asked for");
     let sealed = ask.seal(&proxy.sealing.load().sealer, nonce()?).map_err(|_| no_randomness())?;
     let url = format!("{}{SIGN_IN_PATH}?ask={sealed}", sign_in.config.url);
@@ -176,7 +176,7 @@ async fn confirm(proxy: &Proxy, asked: &SignInPage, call: &Call) -> Result<Answe
     let (redirect_uri, scope) = (sign_in.config.redirect_uri(), sign_in.config.scopes.join(" "));
     let url = Authorization { state: &sealed, ..sign_in.authorization(&state, &redirect_uri, &scope) }.url(&provider);
     let host = host_of(&sign_in.config.issuer);
-    let mut answer = page::confirm(&state.ask, call.peer.ip(), &sign_in.account, host, &url);
+    let mut answer = page::confirm(&state.ask, call.peer.addr.ip(), &sign_in.account, host, &url);
     let seconds = sign_in.config.ttl.as_secs().max(1);
     let cookie = format!("{cookie}={}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}", mark.expose());
     let mut cookie = HeaderValue::try_from(cookie).map_err(|_| no_randomness())?;

@@ -90,7 +90,7 @@ async fn open(proxy: &Proxy, request: &LoginRequest, call: &Call) -> Result<PdpS
             app_id: request.client.app_id.clone(),
             app_version: request.client.app_version.clone(),
             application: request.client.application.clone(),
-            address: call.peer.to_string(),
+            address: call.peer.addr.to_string(),
         }),
         context: Some(context::of_names(&request.names)),
         pep_id: proxy.pep_id.clone(),
@@ -267,6 +267,6 @@ fn seal(proxy: &Proxy, sealed: &SealedSession) -> Result<Secret, Stop> {
 
 /// An id for a call of our own.
 pub(crate) fn fresh_request_id() -> Result<RequestId, Stop> {
-    RequestId::parse(&Uuid::new_v4().to_string())
+    RequestId::parse(Uuid::new_v4().hyphenated().encode_lower(&mut Uuid::encode_buffer()))
         .ok_or_else(|| Stop::new(PepCode::RequestMalformed, "No request id could be made."))
 }

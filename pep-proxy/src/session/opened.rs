@@ -2,6 +2,7 @@
 //! poll takes.
 
 use std::{
+    hash::{BuildHasher, DefaultHasher, Hasher, RandomState},
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -30,9 +31,36 @@ impl Sealing {
     }
 }
 
+/// Bytes at the end of a token that tell one from another: they are of what proves that it was sealed here.
+const PROOF_BYTES: usize = 16;
+
 /// Session tokens opened lately. Known by all their bytes, so that none stands for another.
 #[derive(Debug)]
-pub(crate) struct Opened(Cache<String, Entry>);
+pub(crate) struct Opened(Cache<String, Entry, ByProof>);
+
+/// Hashes the end of a token alone: tokens are long, and only those are remembered whose proof held.
+#[derive(Debug, Clone, Default)]
+struct ByProof(RandomState);
+
+struct ProofHasher(DefaultHasher);
+
+impl BuildHasher for ByProof {
+    type Hasher = ProofHasher;
+
+    fn build_hasher(&self) -> ProofHasher {
+        ProofHasher(self.0.build_hasher())
+    }
+}
+
+impl Hasher for ProofHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.write(bytes.last_chunk::<PROOF_BYTES>().map_or(bytes, |proof| proof));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0.finish()
+    }
+}
 
 #[derive(Debug, Clone)]
 struct Entry {
@@ -44,7 +72,13 @@ struct Entry {
 impl Opened {
     fn new() -> Self {
         let weigh = |token: &String, _: &Entry| u32::try_from(token.len() + size_of::<Entry>()).unwrap_or(u32::MAX);
-        Self(Cache::builder().max_capacity(BYTES_MAX).weigher(weigh).time_to_idle(IDLE).build())
+        Self(
+            Cache::builder()
+                .max_capacity(BYTES_MAX)
+                .weigher(weigh)
+                .time_to_idle(IDLE)
+                .build_with_hasher(ByProof::default()),
+        )
     }
 
     /// The session of a token that has not expired. Whether it still stands is to be looked at.

@@ -314,7 +314,7 @@ mod tests {
         fn one_text(&self, direction: Direction, text: &str) -> Result<String, Unfit> {
             let mut done = Vec::new();
             self.texts(direction, [text], |each| {
-                done.push(each.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap()))
+                done.push(each.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap()));
             });
             done.pop().unwrap()
         }

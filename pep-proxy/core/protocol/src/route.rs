@@ -1,6 +1,6 @@
 //! Which of the few known calls a request is. What is not listed here does not exist.
 
-use std::{collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use crate::{
     chunk::CHUNK_PATH,
@@ -226,10 +226,9 @@ impl fmt::Display for RequestId {
 }
 
 fn uuid_shaped(text: &str) -> Option<String> {
-    let groups: Vec<&str> = text.split('-').collect();
-    let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
-    let hex = groups.iter().all(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    (lengths == [8, 4, 4, 4, 12] && hex).then(|| text.to_ascii_lowercase())
+    const SHAPE: &[u8; 36] = b"xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+    let fits = |(byte, shape): (u8, &u8)| if *shape == b'-' { byte == b'-' } else { byte.is_ascii_hexdigit() };
+    (text.len() == SHAPE.len() && text.bytes().zip(SHAPE).all(fits)).then(|| text.to_ascii_lowercase())
 }
 
 fn query_id(segment: &str) -> Result<QueryId, RouteError> {
@@ -271,10 +270,10 @@ fn segments(path: &str) -> Result<Vec<&str>, RouteError> {
 }
 
 /// A query string, each name once.
-struct Parameters(BTreeMap<String, String>);
+struct Parameters<'a>(BTreeMap<Cow<'a, str>, Cow<'a, str>>);
 
-impl Parameters {
-    fn parse(query: &str) -> Result<Self, RouteError> {
+impl<'a> Parameters<'a> {
+    fn parse(query: &'a str) -> Result<Self, RouteError> {
         let malformed = |why| RouteError::Malformed { part: "query string", why };
         if query.len() > QUERY_STRING_BYTES_MAX {
             return Err(RouteError::TooLong { part: "query string", bytes_max: QUERY_STRING_BYTES_MAX });
@@ -295,7 +294,7 @@ impl Parameters {
     }
 
     fn text(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.0.get(name).map(Cow::as_ref).filter(|value| !value.is_empty())
     }
 
     fn is(&self, name: &str, value: &str) -> bool {
@@ -355,7 +354,12 @@ impl Parameters {
 }
 
 /// Undoes form encoding. `None` for a broken escape, a control character, text that is not UTF-8 or too long.
-fn decode(text: &str) -> Option<String> {
+fn decode(text: &str) -> Option<Cow<'_, str>> {
+    if text.len() <= TEXT_CHARS_MAX
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+    {
+        return Some(Cow::Borrowed(text));
+    }
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -371,5 +375,5 @@ fn decode(text: &str) -> Option<String> {
     }
     let text = String::from_utf8(bytes).ok()?;
     let sound = !text.chars().any(char::is_control) && text.len() <= TEXT_CHARS_MAX;
-    sound.then_some(text)
+    sound.then_some(Cow::Owned(text))
 }

@@ -98,7 +98,7 @@ impl Ff1 {
         self.cipher.encrypt_blocks(blocks);
         for (value, block) in values.iter_mut().zip(&*blocks) {
             let Some(length) = self.lengths.get(value.length) else { continue };
-            let modulus = if round % 2 == 0 { length.front } else { length.back };
+            let modulus = if round.is_multiple_of(2) { length.front } else { length.back };
             let added = length.taken((*block).into(), modulus);
             *value = match direction {
                 Direction::Encrypt => Halves { front: value.back, back: plus(value.front, added, modulus), ..*value },
