@@ -312,6 +312,7 @@ async fn sweep(proxy: Arc<Proxy>) {
     loop {
         tick.tick().await;
         proxy.pool.sweep(&proxy, None);
+        proxy.upstream.sweep();
         for session in proxy.sessions.sweep(record::unix_ms(), idle_ms) {
             proxy.end(&session, Ending::Expired);
         }

@@ -321,8 +321,8 @@ impl Part {
         let Masker::Arrow(masker) = &mut self.masker else { return Ok(out) };
         while self.ahead.len() > batches_max || self.ahead.front().is_some_and(JoinHandle::is_finished) {
             let Some(next) = self.ahead.pop_front() else { break };
-            let masked = next.await.map_err(|_| MaskingError::Unreadable("its masking was stopped"))?;
-            out.append(&mut masker.write(masked?)?);
+            let batch = next.await.map_err(|_| MaskingError::Unreadable("its masking was stopped"))?;
+            out.append(&mut masker.write(batch?)?);
         }
         Ok(out)
     }

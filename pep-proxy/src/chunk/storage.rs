@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 use super::Missed;
 use crate::{
     config::{self, Delivering},
-    lanes::{Client, Lanes, Taken, Terms},
+    lanes::{self, Client, Lanes, Taken, Terms},
 };
 
 /// Longest wait for a connection to the storage.
@@ -22,7 +22,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Fetches parts of results.
 pub(crate) struct Storage {
-    lanes: Lanes<Empty<Bytes>>,
+    lanes: Lanes<Client<Empty<Bytes>>>,
     config: config::Results,
 }
 
@@ -45,12 +45,8 @@ pub(super) struct Stored {
 
 impl Storage {
     pub(crate) fn new(config: &config::Results, tls: &Arc<rustls::ClientConfig>) -> Self {
-        let terms = Terms {
-            connect_timeout: CONNECT_TIMEOUT,
-            idle_timeout: Duration::from_secs(20),
-            places_max: config.fetches_max,
-        };
-        Self { lanes: Lanes::new(tls, terms), config: config.clone() }
+        let terms = Terms { connect_timeout: CONNECT_TIMEOUT, idle_timeout: Duration::from_secs(20) };
+        Self { lanes: Lanes::new(config.fetches_max, || lanes::client(tls, terms)), config: config.clone() }
     }
 
     /// How long an address is good.
@@ -69,7 +65,7 @@ impl Storage {
     }
 
     /// A place among the parts on their way.
-    pub(super) async fn place(&self) -> Option<Taken<'_, Empty<Bytes>>> {
+    pub(super) async fn place(&self) -> Option<Taken<'_, Client<Empty<Bytes>>>> {
         self.lanes.take().await
     }
 

@@ -7,14 +7,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, uri::PathAndQuery};
+use http_body_util::Full;
 use icegate_pep_protocol::{Secret, body, upstream};
+use metrics::Histogram;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     config,
-    lanes::{Client, Lanes, Taken, Terms},
+    lanes::{Caller, Failed, Lanes, Taken, Terms},
     metrics::{UPSTREAM_DURATION, UPSTREAM_ERRORS, UPSTREAM_RETRIES},
 };
 
@@ -33,20 +34,21 @@ const ENDING_MAX: usize = 64;
 
 /// Calls the warehouse.
 pub(crate) struct Upstream {
-    lanes: Lanes<Full<Bytes>>,
+    lanes: Lanes<Caller>,
     /// For what ends something.
-    ending: Lanes<Full<Bytes>>,
+    ending: Lanes<Caller>,
     /// Places of all connections together.
     of_all: Arc<Semaphore>,
     wait: Duration,
-    base: Uri,
+    /// Kept, so that it is not looked for at every call.
+    duration: Histogram,
     reply_timeout: Duration,
     reply_bytes_max: usize,
 }
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upstream").field("base", &self.base).finish_non_exhaustive()
+        f.debug_struct("Upstream").field("lanes", &self.lanes).finish_non_exhaustive()
     }
 }
 
@@ -58,7 +60,7 @@ pub(crate) struct RawReply {
 
 /// A place among the calls on their way, until it is dropped.
 struct Room<'a> {
-    taken: Taken<'a, Full<Bytes>>,
+    taken: Taken<'a, Caller>,
     _of_all: Option<SemaphorePermit<'a>>,
 }
 
@@ -99,20 +101,22 @@ impl Upstream {
         limits: &config::Limits,
         of_all: &Arc<Semaphore>,
     ) -> Self {
-        let terms = Terms {
-            connect_timeout: config.connect_timeout,
-            idle_timeout: Duration::from_mins(1),
-            places_max: limits.upstream_calls_per_connection_max,
-        };
+        let terms = Terms { connect_timeout: config.connect_timeout, idle_timeout: Duration::from_mins(1) };
+        let caller = || Caller::new(tls, terms, &config.url);
         Self {
-            lanes: Lanes::new(tls, terms),
-            ending: Lanes::new(tls, Terms { places_max: ENDING_MAX, ..terms }),
+            lanes: Lanes::new(limits.upstream_calls_per_connection_max, caller),
+            ending: Lanes::new(ENDING_MAX, caller),
             of_all: Arc::clone(of_all),
             wait: limits.upstream_wait,
-            base: config.url.clone(),
+            duration: metrics::histogram!(UPSTREAM_DURATION),
             reply_timeout: config.reply_timeout,
             reply_bytes_max: limits.reply_bytes_max,
         }
+    }
+
+    /// Closes connections that nothing uses.
+    pub(crate) fn sweep(&self) {
+        self.lanes.clients().chain(self.ending.clients()).for_each(Caller::sweep);
     }
 
     /// Calls on their way now.
@@ -149,9 +153,9 @@ impl Upstream {
             metrics::counter!(UPSTREAM_ERRORS, "error" => word(UpstreamError::Busy)).increment(1);
             return Err(UpstreamError::Busy);
         };
-        let client = room.taken.client;
+        let caller = room.taken.client;
         for pause in RETRIES {
-            let reply = self.once(client, method.clone(), path_and_query, token, body.clone()).await;
+            let reply = self.once(caller, method.clone(), path_and_query, token, body.clone()).await;
             let again = match &reply {
                 Ok(reply) => method == Method::GET && PUT_OFF.contains(&reply.status),
                 Err(UpstreamError::NotSent) => true,
@@ -166,12 +170,12 @@ impl Upstream {
             metrics::counter!(UPSTREAM_RETRIES).increment(1);
             tokio::time::sleep(pause).await;
         }
-        self.once(client, method, path_and_query, token, body).await
+        self.once(caller, method, path_and_query, token, body).await
     }
 
     async fn once(
         &self,
-        client: &Client<Full<Bytes>>,
+        caller: &Caller,
         method: Method,
         path_and_query: &str,
         token: Option<&Secret>,
@@ -180,14 +184,14 @@ impl Upstream {
         let started = Instant::now();
         let reply = match tokio::time::timeout(
             self.reply_timeout,
-            self.send(client, method, path_and_query, token, body),
+            self.send(caller, method, path_and_query, token, body),
         )
         .await
         {
             Ok(reply) => reply,
             Err(_elapsed) => Err(UpstreamError::Timeout),
         };
-        metrics::histogram!(UPSTREAM_DURATION).record(started.elapsed());
+        self.duration.record(started.elapsed());
         if let Err(error) = &reply {
             metrics::counter!(UPSTREAM_ERRORS, "error" => word(*error)).increment(1);
         }
@@ -196,53 +200,20 @@ impl Upstream {
 
     async fn send(
         &self,
-        client: &Client<Full<Bytes>>,
+        caller: &Caller,
         method: Method,
         path_and_query: &str,
         token: Option<&Secret>,
         body: Option<Bytes>,
     ) -> Result<RawReply, UpstreamError> {
-        let request = self.request(method, path_and_query, token, body.as_ref()).ok_or(UpstreamError::NotSent)?;
-        let response = client.request(request).await.map_err(|error| {
-            // Reusing a connection the warehouse had just closed cannot be told from a cut in the middle.
-            if error.is_connect() || is_refused(&error) { UpstreamError::NotSent } else { UpstreamError::Cut }
+        let request = request(method, path_and_query, token, body.as_ref()).ok_or(UpstreamError::NotSent)?;
+        let (head, body) = caller.call(request, self.reply_bytes_max).await.map_err(|failed| match failed {
+            Failed::NotSent => UpstreamError::NotSent,
+            // Using a connection the warehouse had just closed cannot be told from a cut in the middle.
+            Failed::Cut => UpstreamError::Cut,
+            Failed::TooLarge => UpstreamError::TooLarge,
         })?;
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, self.reply_bytes_max).collect().await.map_err(|error| {
-            if error.is::<LengthLimitError>() { UpstreamError::TooLarge } else { UpstreamError::Cut }
-        })?;
-        Ok(RawReply { status: head.status, body: self.unpacked(&head.headers, body.to_bytes())? })
-    }
-
-    fn request(
-        &self,
-        method: Method,
-        path_and_query: &str,
-        token: Option<&Secret>,
-        body: Option<&Bytes>,
-    ) -> Option<Request<Full<Bytes>>> {
-        let uri = Uri::builder()
-            .scheme(self.base.scheme()?.clone())
-            .authority(self.base.authority()?.clone())
-            .path_and_query(path_and_query)
-            .build()
-            .ok()?;
-        let mut request = Request::new(Full::new(body.cloned().unwrap_or_default()));
-        *request.method_mut() = method;
-        *request.uri_mut() = uri;
-        let headers = request.headers_mut();
-        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
-        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("icegate/", env!("CARGO_PKG_VERSION"))));
-        if body.is_some() {
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        }
-        if let Some(token) = token {
-            let mut value = HeaderValue::try_from(format!("Snowflake Token=\"{}\"", token.expose())).ok()?;
-            value.set_sensitive(true);
-            headers.insert(header::AUTHORIZATION, value);
-        }
-        Some(request)
+        Ok(RawReply { status: head.status, body: self.unpacked(&head.headers, body)? })
     }
 
     fn unpacked(&self, headers: &HeaderMap, body: Bytes) -> Result<Bytes, UpstreamError> {
@@ -263,17 +234,28 @@ impl Upstream {
     }
 }
 
-/// Whether the warehouse says that it has not looked at this one call (RFC 9113, 8.7). The end of a whole connection
-/// (`GOAWAY`) comes to calls that ran, too: nothing is concluded from it.
-fn is_refused(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<h2::Error>() {
-            return error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-        }
-        cause = error.source();
+fn request(
+    method: Method,
+    path_and_query: &str,
+    token: Option<&Secret>,
+    body: Option<&Bytes>,
+) -> Option<Request<Full<Bytes>>> {
+    let mut request = Request::new(Full::new(body.cloned().unwrap_or_default()));
+    *request.method_mut() = method;
+    *request.uri_mut() = PathAndQuery::try_from(path_and_query).ok()?.into();
+    let headers = request.headers_mut();
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("icegate/", env!("CARGO_PKG_VERSION"))));
+    if body.is_some() {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
-    false
+    if let Some(token) = token {
+        let mut value = HeaderValue::try_from(format!("Snowflake Token=\"{}\"", token.expose())).ok()?;
+        value.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, value);
+    }
+    Some(request)
 }
 
 fn word(error: UpstreamError) -> &'static str {
