@@ -24,6 +24,7 @@ use self::ledger::{Entry, Ledger};
 use crate::{
     ask::{Permitted, Waiting},
     forward::{self, Terms, read},
+    lasting::Lasting,
     listen::Call,
     masking::Worn,
     proxy::Proxy,
@@ -187,12 +188,12 @@ pub(crate) async fn result(
         }
     }
     let binding = proxy.queries.of_session(&query_id, &session)?;
-    // In a task of its own: the reply that ends a statement must be recorded whether or not the driver is still there.
-    let fetched = tokio::spawn(fetch(Arc::clone(proxy), Arc::clone(&session), query_id, binding, base));
+    // The reply that ends a statement must be recorded whether or not the driver is still there.
+    let fetched = Lasting::new(fetch(Arc::clone(proxy), Arc::clone(&session), query_id, binding, base));
     tokio::select! {
         biased;
         ending = session.ended() => Err(ending.into()),
-        answer = fetched => answer.unwrap_or_else(|_| Err(refuse::unanswered(forward::upstream::UpstreamError::Cut))).map(Into::into),
+        answer = fetched => answer.map(Into::into),
     }
 }
 
@@ -414,10 +415,8 @@ pub(crate) async fn monitoring(proxy: &Arc<Proxy>, session: &Arc<Session>, query
     let reply = monitoring_for_client(&raw.body, &terms, &proxy.limits).map_err(|error| Stop::from(error.refusal()))?;
     if reply.status == "SUCCESS" && binding.is_open() {
         // Its result may be asked for by `RESULT_SCAN` next: how it ended is on record before the client knows.
-        let looked =
-            tokio::spawn(look(Arc::clone(proxy), Arc::clone(session), upstream_id.clone(), Arc::clone(&binding)));
         // What is not known now is told by whoever sees its end later.
-        let _ = looked.await;
+        Lasting::new(look(Arc::clone(proxy), Arc::clone(session), upstream_id.clone(), Arc::clone(&binding))).await;
     }
     Ok(reply.body.into())
 }

@@ -31,7 +31,8 @@
 //! In the order a statement flows: [`config`], `listen` (sockets and bytes), `front` (which connection), `proxy` (which part
 //! answers which call), `session` (login, renewal, where a session stands), `sign_in` (with a browser), `statement` (one run from
 //! request to record), `ask` (the PDP, the decision cache, the watch), `refuse`, `hold` (waiting for a person), `forward`
-//! (Snowflake), `lanes` (the clients for it), `answer` (results by id, monitoring, aborts), `chunk` (parts of results in storage),
+//! (Snowflake), `lanes` (the clients for it), `answer` (results by id, monitoring, aborts), `lasting` (what goes on without its
+//! client), `chunk` (parts of results in storage),
 //! `api` (the SQL API), `record` (outcomes and the journal), `catalog` (the PDP's questions about the warehouse), `rotate` (credentials that change while it runs), [`metrics`].
 //!
 //! # Invariants
@@ -50,6 +51,7 @@ mod forward;
 mod front;
 mod hold;
 mod lanes;
+mod lasting;
 mod listen;
 mod masking;
 pub mod metrics;

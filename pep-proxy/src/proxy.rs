@@ -108,16 +108,17 @@ impl Proxy {
         };
         let name = route.name();
         match route {
-            Route::Chunk(sealed) => chunk::serve(self, &sealed, call.takes_gzip()).await,
-            Route::SignInPage(asked) => sign_in::page(self, &asked, &call).await,
-            Route::SignInReturn(returned) => sign_in::back(self, &returned, &call).await,
+            // Boxed, all but what is asked most: the largest of them would make every other as large.
+            Route::Chunk(sealed) => Box::pin(chunk::serve(self, &sealed, call.takes_gzip())).await,
+            Route::SignInPage(asked) => Box::pin(sign_in::page(self, &asked, &call)).await,
+            Route::SignInReturn(returned) => Box::pin(sign_in::back(self, &returned, &call)).await,
             Route::ApiSubmit { request_id, detached } => {
-                api_counted(name, api::submit(self, request_id, detached, &call).await)
+                api_counted(name, Box::pin(api::submit(self, request_id, detached, &call)).await)
             }
             Route::ApiResult { handle, partition } => {
-                api_counted(name, api::result(self, handle, partition, &call).await)
+                api_counted(name, Box::pin(api::result(self, handle, partition, &call)).await)
             }
-            Route::ApiCancel(handle) => api_counted(name, api::cancel(self, &handle, &call).await),
+            Route::ApiCancel(handle) => api_counted(name, Box::pin(api::cancel(self, &handle, &call)).await),
             route => counted(name, self.serve(route, &call).await),
         }
     }
@@ -168,9 +169,9 @@ impl Proxy {
 
     async fn serve(self: &Arc<Self>, route: Route, call: &Call) -> Result<Told, Stop> {
         let body = match route {
-            Route::Login { names } => login::login(self, names, call).await?,
-            Route::SignInAsk => sign_in::ask(self, call).await?,
-            Route::TokenRequest => renew::renew(self, call).await?,
+            Route::Login { names } => Box::pin(login::login(self, names, call)).await?,
+            Route::SignInAsk => Box::pin(sign_in::ask(self, call)).await?,
+            Route::TokenRequest => Box::pin(renew::renew(self, call)).await?,
             Route::Telemetry => own::telemetry().into(),
             Route::Logout => self.logout(call),
             Route::Heartbeat => {
@@ -179,13 +180,19 @@ impl Proxy {
             }
             Route::Query { request_id } => {
                 let session = self.session(call).await?;
-                return statement::query(self, session, request_id, call).await;
+                return Box::pin(statement::query(self, session, request_id, call)).await;
             }
             Route::QueryResult(id) => {
                 return answer::result(self, self.session(call).await?, id, self.base(call)).await;
             }
-            Route::Monitoring(id) => answer::monitoring(self, &self.session(call).await?, &id).await?,
-            Route::AbortByRequest => answer::abort_by_request(self, &self.session(call).await?, call).await?,
+            Route::Monitoring(id) => {
+                let session = self.session(call).await?;
+                Box::pin(answer::monitoring(self, &session, &id)).await?
+            }
+            Route::AbortByRequest => {
+                let session = self.session(call).await?;
+                Box::pin(answer::abort_by_request(self, &session, call)).await?
+            }
             Route::Chunk(_)
             | Route::SignInPage(_)
             | Route::SignInReturn(_)
@@ -194,7 +201,10 @@ impl Proxy {
             | Route::ApiCancel(_) => {
                 return Err(unknown_route(&RouteError::Unknown));
             }
-            Route::AbortById(id) => answer::abort_by_id(self, &self.session(call).await?, &id).await?,
+            Route::AbortById(id) => {
+                let session = self.session(call).await?;
+                Box::pin(answer::abort_by_id(self, &session, &id)).await?
+            }
         };
         Ok(body.into())
     }
@@ -226,7 +236,7 @@ impl Proxy {
                 TokenError::Malformed | TokenError::UnknownKey | TokenError::Forged => Stop::TokenInvalid,
             })?;
             let expires_ms = sealed.expires_ms;
-            let session = self.resume(sealed).await?;
+            let session = Box::pin(self.resume(sealed)).await?;
             sealing.opened.keep(token, &session, expires_ms);
             session
         };
@@ -259,7 +269,7 @@ impl Proxy {
             return Err(ending.into());
         }
         if !session.is_checked(self.sessions.epoch()) {
-            self.check(&session).await?;
+            Box::pin(self.check(&session)).await?;
         }
         Ok(session)
     }
@@ -402,20 +412,22 @@ impl Proxy {
         match self.loss(&reply) {
             None => Ok(Ok(reply)),
             Some(SessionLoss::Gone) => Err(self.upstream_gone(session)),
-            Some(SessionLoss::Expired) => match renew::upstream_token(self, session, Some(&tokens.session)).await {
-                Renewal::Done => {
-                    let tokens = session.upstream();
-                    let again = self.upstream.call(method, path, Some(&tokens.session), body).await;
-                    match again {
-                        Ok(reply) if self.loss(&reply).is_some() => Err(self.upstream_gone(session)),
-                        other => Ok(other),
+            Some(SessionLoss::Expired) => {
+                match Box::pin(renew::upstream_token(self, session, Some(&tokens.session))).await {
+                    Renewal::Done => {
+                        let tokens = session.upstream();
+                        let again = Box::pin(self.upstream.call(method, path, Some(&tokens.session), body)).await;
+                        match again {
+                            Ok(reply) if self.loss(&reply).is_some() => Err(self.upstream_gone(session)),
+                            other => Ok(other),
+                        }
                     }
+                    // The driver's master token may bring the one that is missing here.
+                    Renewal::NoMaster if !session.lose_upstream() => Err(Stop::Expired),
+                    Renewal::NoMaster | Renewal::Refused => Err(self.upstream_gone(session)),
+                    Renewal::Unanswered => Ok(Err(UpstreamError::NotSent)),
                 }
-                // The driver's master token may bring the one that is missing here.
-                Renewal::NoMaster if !session.lose_upstream() => Err(Stop::Expired),
-                Renewal::NoMaster | Renewal::Refused => Err(self.upstream_gone(session)),
-                Renewal::Unanswered => Ok(Err(UpstreamError::NotSent)),
-            },
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -127,16 +128,16 @@ impl Upstream {
     /// A place for a call, within `limits.upstream_wait`.
     async fn room(&self, path: &str) -> Option<Room<'_>> {
         if upstream::ends(path) {
-            let taken = tokio::time::timeout(self.wait, self.ending.take()).await.ok()??;
+            let taken = tokio::time::timeout(self.wait, Box::pin(self.ending.take())).await.ok()??;
             return Some(Room { taken, _of_all: None });
         }
         if let (Some(taken), Ok(of_all)) = (self.lanes.try_take(), self.of_all.try_acquire()) {
             return Some(Room { taken, _of_all: Some(of_all) });
         }
-        let waited = async {
+        let waited = Box::pin(async {
             let taken = self.lanes.take().await?;
             Some(Room { taken, _of_all: Some(self.of_all.acquire().await.ok()?) })
-        };
+        });
         tokio::time::timeout(self.wait, waited).await.ok()?
     }
 
@@ -154,7 +155,8 @@ impl Upstream {
             return Err(UpstreamError::Busy);
         };
         let caller = room.taken.client;
-        for pause in RETRIES {
+        let mut pauses = RETRIES.into_iter();
+        loop {
             let reply = self.once(caller, method.clone(), path_and_query, token, body.clone()).await;
             let again = match &reply {
                 Ok(reply) => method == Method::GET && PUT_OFF.contains(&reply.status),
@@ -164,13 +166,10 @@ impl Upstream {
                     UpstreamError::Busy | UpstreamError::Timeout | UpstreamError::TooLarge | UpstreamError::Unreadable,
                 ) => false,
             };
-            if !again {
-                return reply;
-            }
+            let Some(pause) = pauses.next().filter(|_| again) else { return reply };
             metrics::counter!(UPSTREAM_RETRIES).increment(1);
-            tokio::time::sleep(pause).await;
+            Box::pin(tokio::time::sleep(pause)).await;
         }
-        self.once(caller, method, path_and_query, token, body).await
     }
 
     async fn once(
@@ -182,15 +181,10 @@ impl Upstream {
         body: Option<Bytes>,
     ) -> Result<RawReply, UpstreamError> {
         let started = Instant::now();
-        let reply = match tokio::time::timeout(
-            self.reply_timeout,
-            self.send(caller, method, path_and_query, token, body),
-        )
-        .await
-        {
-            Ok(reply) => reply,
-            Err(_elapsed) => Err(UpstreamError::Timeout),
-        };
+        // Pinned here: a future is copied whole wherever it is passed on.
+        let reply = pin!(self.send(caller, method, path_and_query, token, body));
+        let reply = tokio::time::timeout(self.reply_timeout, reply).await;
+        let reply = reply.unwrap_or(Err(UpstreamError::Timeout));
         self.duration.record(started.elapsed());
         if let Err(error) = &reply {
             metrics::counter!(UPSTREAM_ERRORS, "error" => word(*error)).increment(1);

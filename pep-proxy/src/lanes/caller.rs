@@ -118,7 +118,7 @@ impl Caller {
                 Tried::Unsent(unsent) => request = unsent,
             }
         }
-        match self.on_new(request, bytes_max).await? {
+        match Box::pin(self.on_new(request, bytes_max)).await? {
             Tried::Done(done) => done,
             Tried::Unsent(_) => Err(Failed::NotSent),
         }

@@ -215,9 +215,10 @@ pub fn parse_authorization(header: &str) -> Option<&str> {
         return None;
     }
     let token = rest.trim_ascii().strip_prefix("Token=\"")?.strip_suffix('"')?;
-    // Counted to the end, so that the processor takes many bytes at a time.
-    let unsound = token.bytes().filter(|byte| !byte.is_ascii_graphic() || *byte == b'"').count();
-    (unsound == 0 && !token.is_empty() && token.len() <= TOKEN_BYTES_MAX && token != "None").then_some(token)
+    // Looked at to the end, and without a branch: the processor then takes many bytes at a time.
+    let unsound = |byte: u8| u8::from(byte.wrapping_sub(b'!') > b'~' - b'!') | u8::from(byte == b'"');
+    let sound = token.bytes().fold(0, |found, byte| found | unsound(byte)) == 0;
+    (sound && !token.is_empty() && token.len() <= TOKEN_BYTES_MAX && token != "None").then_some(token)
 }
 
 pub(crate) mod secret_text {
