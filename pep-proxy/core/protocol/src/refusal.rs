@@ -207,6 +207,9 @@ impl Refusal {
 
 /// Text for one line of a terminal: no control character, nothing invisible that reorders, at most `chars_max` characters.
 pub fn one_line(text: &str, chars_max: usize) -> String {
+    if text.len() <= chars_max && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.trim().to_owned();
+    }
     let visible: String = text
         .chars()
         .map(|c| if matches!(c, '\n' | '\r' | '\t' | '\u{2028}' | '\u{2029}') { ' ' } else { c })
