@@ -146,7 +146,9 @@ impl Proxy {
     pub(crate) fn sealed(&self, token: &str) -> bool {
         let sealing = self.sealing.load();
         let mut kinds = [TokenKind::Session, TokenKind::Master].into_iter();
-        kinds.any(|kind| sealing.sealer.open_ignoring_expiry(token, kind).is_ok())
+        // Opened lately, mostly: once more would cost more than all else that is asked here.
+        sealing.opened.get(token, unix_ms()).is_some()
+            || kinds.any(|kind| sealing.sealer.open_ignoring_expiry(token, kind).is_ok())
     }
 
     /// Whether the address of a part was sealed here.
