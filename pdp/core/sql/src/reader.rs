@@ -240,6 +240,10 @@ pub(crate) struct Site {
     pub(crate) qualified: Option<&'static str>,
     /// Where those words end that stand right behind the name and can move with it.
     pub(crate) clause_end: Option<usize>,
+    /// Columns the warehouse adds to the relation's own here.
+    pub(crate) added: &'static [&'static str],
+    /// Where a `MATCH_RECOGNIZE` ends that stands right behind it.
+    pub(crate) match_end: Option<usize>,
     /// Bytes to cut from `schema.t.c` once `t` is an alias; `None` in it: the place was not sure.
     pub(crate) prefixes: Vec<Option<Range<usize>>>,
     /// Another relation of the same scope has the same last name.
@@ -548,6 +552,8 @@ impl<'a, 'r> Reader<'a, 'r> {
             aliased,
             qualified: None,
             clause_end: None,
+            added: &[],
+            match_end: None,
             prefixes: Vec::new(),
             contested: false,
             by_place: false,
