@@ -11,6 +11,7 @@
 //! | `COPY INTO IDENTIFIER('t') …` | `COPY INTO "T" …` |
 //! | `COPY INTO t FROM (SELECT … FROM @s) …` | `INSERT t (SELECT … FROM @s)`, and [`Reworded::loads`] |
 //! | `CREATE TABLE t (a, b) AS SELECT …` | without the names, which are [`Reworded::columns`] |
+//! | `SELECT PRIOR x AS y … CONNECT BY …` | `SELECT +     x AS y` |
 //! | `PATTERN (a {- b -} c+?) SUBSET s = (a, c)` | `PATTERN (a (b) c+ s)` |
 
 use std::collections::BTreeSet;
@@ -184,6 +185,7 @@ impl Rewording<'_, '_> {
             }
             "DIRECTED" if self.is(at + 1, &["JOIN"]) && self.behind_relation(at) => self.blank(at, at + 1),
             "IDENTIFIER" => self.computed_call(at),
+            "PRIOR" if self.is_prior(at) => self.say(at, at + 1, "+"),
             "ALL" if self.is(at + 1, &["BY"]) && self.is(at + 2, &["NAME"]) && self.first(&["MERGE"]) => {
                 let action = at.checked_sub(2).filter(|&then| self.is(then, &["THEN"])).map(|then| then + 1);
                 match action {
@@ -218,6 +220,15 @@ impl Rewording<'_, '_> {
             "AS" if self.within(&["SEMANTIC_VIEW"]) && self.names_follow(at + 1) => self.blank(at, at + 2),
             _ => at,
         }
+    }
+
+    /// `PRIOR x AS y`: the value of another row of the hierarchy. Without AS behind it, it can be a column called PRIOR.
+    fn is_prior(&self, at: usize) -> bool {
+        let mut end = at + 2;
+        while self.symbol(end, ".") && self.names_follow(end + 1) {
+            end += 2;
+        }
+        self.names_follow(at + 1) && !self.is(at + 1, &["AS"]) && self.is(end, &["AS"])
     }
 
     /// `EXPLAIN USING JSON`: how the plan is printed.
