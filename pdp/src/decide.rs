@@ -435,8 +435,14 @@ pub(crate) fn standing(session: &SessionRow, now: Timestamp) -> Option<Reason> {
 
 /// A PEP that does not say that it masks results gets nothing to run that would need it.
 fn without_result_masks(decision: Decision) -> Decision {
-    let runs = decision.outcome != Outcome::Deny;
-    if !runs || decision.masks.iter().all(|masked| masked.mask.site().is_source()) {
+    let masks = match decision.outcome {
+        Outcome::Deny => false,
+        // Where they would be worn is not told before it may run.
+        Outcome::NeedsApproval => decision.masks.iter().any(|masked| !masked.mask.site().is_source()),
+        // What is read and dropped is NULL at its source: nothing is left for the PEP.
+        Outcome::Allow | Outcome::Mask => !decision.result_masks.is_empty(),
+    };
+    if !masks {
         return decision;
     }
     let reason = Reason::new(

@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, pin::Pin, sync::Arc};
 
 use futures::Stream;
-use icegate_pdp_audit::{DecisionEvent, Delivery, Event, JournaledRun, OutcomeEvent, RunStatus};
+use icegate_pdp_audit::{CutEvent, CutReason, DecisionEvent, Delivery, Event, JournaledRun, OutcomeEvent, RunStatus};
 use icegate_pdp_model::{Agent, Assurance, Principal, Timestamp};
 use icegate_pdp_policy::PersonAction;
 use icegate_pdp_store::{Change, RecordRow, Search, StateChange, StoreError};
@@ -94,10 +94,11 @@ impl v1::audit_service_server::AuditService for Records {
             StoreError::Invalid(problem) => Status::invalid_argument(format!("The search makes no sense: {problem}.")),
             error => unreadable(&error),
         })?;
-        let entries = page
-            .entries
-            .into_iter()
-            .map(|entry| v1::AuditEntry { record: Some(record(entry.record)), outcome: entry.outcome.map(record) });
+        let entries = page.entries.into_iter().map(|entry| v1::AuditEntry {
+            record: Some(record(entry.record)),
+            outcome: entry.outcome.map(record),
+            cut: entry.cut.map(record),
+        });
         Ok(Response::new(v1::SearchRecordsResponse {
             entries: entries.collect(),
             next_before_seq: page.next_before_seq,
@@ -190,8 +191,9 @@ impl Pdp {
         let at = Timestamp(entry.at_unix_ms);
         let run = match entry.entry {
             Some(Entry::Outcome(ended)) => return Ok(Event::Outcome(outcome(ended, Some(at))?)),
+            Some(Entry::Cut(cut)) => return Ok(Event::DeliveryCut(delivery_cut(cut, at)?)),
             Some(Entry::Intent(run)) => run,
-            None => return Err(Status::invalid_argument("A journal entry is neither an intent nor an outcome.")),
+            None => return Err(Status::invalid_argument("A journal entry is of no kind this version knows.")),
         };
         named("decision_id", &run.decision_id)?;
         named("session_id", &run.session_id)?;
@@ -324,6 +326,21 @@ fn outcome(request: v1::AppendOutcomeRequest, ended: Option<Timestamp>) -> Resul
         ended,
         delivery,
     })
+}
+
+fn delivery_cut(told: v1::DeliveryCut, cut: Timestamp) -> Result<CutEvent, Status> {
+    named("decision_id", &told.decision_id)?;
+    named("session_id", &told.session_id)?;
+    if !told.query_id.is_empty() {
+        named("query_id", &told.query_id)?;
+    }
+    let reason = match told.reason() {
+        v1::CutReason::Masking => CutReason::Masking,
+        v1::CutReason::Unspecified => return Err(Status::invalid_argument("`reason` is not set.")),
+    };
+    let v1::DeliveryCut { decision_id, session_id, query_id, part, .. } = told;
+    let query_id = Some(query_id).filter(|query_id| !query_id.is_empty());
+    Ok(CutEvent { decision_id, session_id, query_id, part, reason, cut })
 }
 
 /// Who ran it, as far as the PEP's journal tells when its session is not known here.

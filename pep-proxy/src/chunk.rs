@@ -27,7 +27,7 @@ use crate::{
     masking::{Part, ResultPlan},
     metrics::{CHUNK_DURATION, REPLIES_WITHHELD, REQUESTS},
     proxy::Proxy,
-    record::unix_ms,
+    record::{CutRecord, unix_ms},
     session::{Ending, Session},
 };
 
@@ -137,15 +137,19 @@ pub(crate) async fn fetch(
     mut treatments: Vec<Box<dyn Treatment>>,
 ) -> Result<Answer, Missed> {
     let started = Instant::now();
-    if let Some(masks) = &chunk.masks {
-        let plan = proxy.masking.sealed(masks).map_err(|error| {
-            warn!(decision_id = chunk.decision_id, error, "a part of a result cannot be masked any more");
-            metrics::counter!(REPLIES_WITHHELD, "reason" => "masking").increment(1);
-            Missed::Unknown
-        })?;
-        treatments.insert(0, Box::new(Part::new(plan, chunk.format, &chunk.decision_id)));
-    }
     let session = standing(proxy, &chunk.session_id).await?;
+    let record = CutRecord::new(&proxy.recorder, chunk);
+    if let Some(masks) = &chunk.masks {
+        match proxy.masking.sealed(masks) {
+            Ok(plan) => treatments.insert(0, Box::new(Part::new(plan, chunk.format, &chunk.decision_id))),
+            Err(error) => {
+                warn!(decision_id = chunk.decision_id, error, "a part of a result cannot be masked any more");
+                metrics::counter!(REPLIES_WITHHELD, "reason" => "masking").increment(1);
+                record.write().await;
+                return Err(Missed::Unknown);
+            }
+        }
+    }
     let place = tokio::time::timeout(PLACE_TIMEOUT, proxy.storage.place()).await.ok().flatten();
     let Taken { client, place } = place.ok_or(Missed::Busy)?;
     let headers: Vec<(&str, &Secret)> = chunk.headers.iter().map(|one| (one.name.as_str(), &one.value)).collect();
@@ -169,7 +173,7 @@ pub(crate) async fn fetch(
         // Rows without brackets are no JSON, and Node takes the word for it.
         content_type: HeaderValue::from_static("application/octet-stream"),
         headers: answered,
-        content: Content::Flow(Flow::start(first, rest, treatments, session, Some(place))),
+        content: Content::Flow(Flow::start(first, rest, treatments, session, Some(place), record)),
     })
 }
 

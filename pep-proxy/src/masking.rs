@@ -304,7 +304,7 @@ impl Part {
     fn cut(&self, error: &MaskingError) -> Untreatable {
         warn!(decision_id = self.decision_id, %error, "a part of a result cannot be masked");
         metrics::counter!(REPLIES_WITHHELD, "reason" => "masking").increment(1);
-        Untreatable("not the result that was decided")
+        Untreatable::Unmaskable
     }
 
     /// Begins the batches that have come, and gives what is done of those before.

@@ -7,8 +7,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use icegate_pep_protocol::Delivery;
-use icegate_proto::v1::{self, AppendOutcomeRequest, JournalEntry, JournaledIntent, RunStatus, journal_entry::Entry};
+use icegate_pep_protocol::{Delivery, SealedChunk};
+use icegate_proto::v1::{
+    self, AppendOutcomeRequest, CutReason, DeliveryCut, JournalEntry, JournaledIntent, RunStatus, journal_entry::Entry,
+};
+use moka::sync::Cache;
 use tokio::sync::Notify;
 use tonic::Code;
 use tracing::{error, info, warn};
@@ -23,6 +26,8 @@ use crate::{
 const BATCH_MAX: usize = 256;
 /// First and longest pause between tries to deliver.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// Cuts remembered as told. Drivers ask for a broken part again and again; one told twice changes nothing at the PDP.
+const CUTS_MAX: u64 = 10_000;
 
 /// Tells the PDP what became of statements.
 #[derive(Debug, Clone)]
@@ -31,6 +36,8 @@ pub(crate) struct Recorder {
     pep_id: Arc<str>,
     journal: Arc<Journal>,
     waiting: Arc<Notify>,
+    /// Decisions a cut is told of.
+    cuts: Cache<String, ()>,
 }
 
 /// How one run ended.
@@ -59,9 +66,34 @@ impl RunEnd {
     }
 }
 
+/// What is written down of one part if it cannot be masked.
+pub(crate) struct CutRecord {
+    recorder: Recorder,
+    cut: DeliveryCut,
+}
+
+impl CutRecord {
+    pub(crate) fn new(recorder: &Recorder, chunk: &SealedChunk) -> Self {
+        let cut = DeliveryCut {
+            decision_id: chunk.decision_id.clone(),
+            session_id: chunk.session_id.clone(),
+            query_id: chunk.query_id.clone(),
+            part: u32::try_from(chunk.index).unwrap_or(u32::MAX),
+            reason: CutReason::Masking.into(),
+        };
+        Self { recorder: recorder.clone(), cut }
+    }
+
+    /// Returns when it is durable here.
+    pub(crate) async fn write(self) {
+        self.recorder.cut(self.cut).await;
+    }
+}
+
 impl Recorder {
     pub(crate) fn new(pdp: Pdp, pep_id: &str, journal: Journal) -> Self {
-        Self { pdp, pep_id: pep_id.into(), journal: Arc::new(journal), waiting: Arc::new(Notify::new()) }
+        let (journal, waiting) = (Arc::new(journal), Arc::new(Notify::new()));
+        Self { pdp, pep_id: pep_id.into(), journal, waiting, cuts: Cache::new(CUTS_MAX) }
     }
 
     /// Records the end of the run that `decision_id` allowed. Returns when it is durable, here or at the PDP.
@@ -92,6 +124,19 @@ impl Recorder {
         }
         if let Err(error) = self.keep(Entry::Outcome(outcome)).await {
             error!(decision_id, %error, "outcome lost: journal not writable");
+        }
+    }
+
+    /// Records that a part of a result was cut, once for its decision. By the journal in any case: its outcome may be
+    /// there, or on its way, and what comes by the journal is durable here first.
+    async fn cut(&self, cut: DeliveryCut) {
+        if self.cuts.contains_key(&cut.decision_id) {
+            return;
+        }
+        let decision_id = cut.decision_id.clone();
+        match self.keep(Entry::Cut(cut)).await {
+            Ok(()) => self.cuts.insert(decision_id, ()),
+            Err(error) => error!(decision_id, %error, "record of a cut part lost: journal not writable"),
         }
     }
 

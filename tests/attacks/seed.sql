@@ -43,6 +43,17 @@ INSERT INTO SHOP.PUBLIC.VISITS SELECT 4, PARSE_JSON('{"action":"spam","user":"«
 INSERT INTO SHOP.PUBLIC.VISITS SELECT 5, PARSE_JSON('[{"user":{"email":"«zanfir|gowrik.ell»@example.com"}}]');
 INSERT INTO SHOP.PUBLIC.VISITS SELECT 6, PARSE_JSON('"«mizkul|ryptow»@hidden.example"');
 INSERT INTO SHOP.PUBLIC.VISITS SELECT 7, PARSE_JSON('{"action":"none","user":{"lang":"de","Email":"known@example.com"}}');
+-- Each column wears a mask of one's own: the first letter, tens, the quarter, the hour, nothing.
+CREATE TABLE SHOP.PUBLIC.PATIENTS (
+  ID NUMBER(38,0) NOT NULL, CODE VARCHAR(20), WEIGHT NUMBER(5,1), ADMITTED DATE, SEEN TIMESTAMP_NTZ, SMOKER BOOLEAN
+);
+INSERT INTO SHOP.PUBLIC.PATIENTS VALUES
+  (1, 'Q«uvarax|ilmoze»', 8«3.5|7.2», '2026-0«1-17|3-28»', '2026-09-01 09:«31:07|58:44»', «TRUE|FALSE»),
+  (2, 'W«exnori|ulthar»', 6«1.0|9.9», '2026-0«4-02|6-14»', '2026-09-02 10:«00:00|41:13»', «FALSE|TRUE»),
+  (3, 'J«orvanp|xilmod»', 12«4.4|0.1», '2025-1«0-29|2-05»', '2026-09-03 11:«05:10|06:11»', NULL),
+  (4, 'Q«zanfir|gowrik»', 8«9.9|0.0», '2026-0«2-08|1-30»', '2026-09-04 12:«15:00|16:30»', «TRUE|FALSE»),
+  (5, NULL, NULL, NULL, '2026-09-05 23:«59:59|00:01»', «FALSE|TRUE»);
+CREATE VIEW SHOP.PUBLIC.V_PATIENTS AS SELECT ID, CODE AS PATIENT, WEIGHT FROM SHOP.PUBLIC.PATIENTS;
 CREATE VIEW SHOP.PUBLIC.V_CUST AS SELECT ID, EMAIL AS CONTACT, SSN AS TAX_ID FROM SHOP.PUBLIC.CUSTOMERS;
 CREATE TABLE SHOP.LAB.NOTES (ID NUMBER(38,0), TEXT VARCHAR);
 -- Only the rows of EU are for everybody: the others differ in what they hold and in their number.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use icegate_cli::demo::driver::{Driver, Rows};
+use icegate_cli::demo::issuer::STELLA;
 use icegate_cli::demo::python::{DRIVER5, Environment, WAREHOUSE};
 use icegate_tests::attacks::{self, ANALYST, CLEARED};
 use icegate_tests::plain::Plain;
@@ -176,6 +177,50 @@ async fn every_way_a_result_comes() -> anyhow::Result<()> {
     }
 
     no_canary(&stack, "every way")
+}
+
+/// The client sees a broken answer, and the trail says it beside the outcome, which was told before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_breaks_is_on_record() -> anyhow::Result<()> {
+    let bundle = bundle()?;
+    let mut stack = Stack::start_with::<&str>(Upstream::StandIn, bundle.path(), &[]).await?;
+    let analyst = Plain::login(stack.front.addr(), &stack.issuer.token(&ANALYST)?).await?;
+    for form in ["chunks json", "chunks json torn", "chunks json gzip torn"] {
+        let reply = analyst.query(&format!("SELECT said FROM talk WHERE '{form}' <> ''")).await?;
+        let parts = reply["data"]["chunks"].as_array().with_context(|| format!("{form}: {reply}"))?;
+        // Both parts, and again as drivers do; past the recorder, which does not pass on what breaks.
+        let direct = Plain::new(stack.pep.addr());
+        for part in parts.iter().chain(parts) {
+            let path = text_at(part, "url").split_once("/chunks/").context("no address")?.1;
+            let got = direct.get(&format!("/chunks/{path}")).await;
+            ensure!(got.is_err() == form.contains("torn"), "{form}: what breaks off looks broken, never short");
+        }
+    }
+    // It was durable before the client saw anything.
+    stack.pep.kill().await?;
+    stack.restart_pep().await?;
+    let mut cut = Vec::new();
+    for _ in 0..50 {
+        cut = stack.asked(&["audit", "search", "--json", "--outcome", "cut", "--user", "ana"]).await?;
+        if cut.len() == 2 && cut.iter().all(|entry| !entry["outcome"].is_null()) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    ensure!(cut.len() == 2, "once for a decision: {cut:?}");
+    for entry in &cut {
+        let (decision, event) = (&entry["record"]["body"]["event"], &entry["cut"]["body"]["event"]);
+        ensure!(
+            text_at(decision, "sql").contains("torn") && event["decision_id"] == decision["decision_id"],
+            "{entry}"
+        );
+        ensure!(event["reason"] == "masking" && event["part"] == 0, "{entry}");
+        ensure!(entry["outcome"]["body"]["event"]["status"] == "succeeded", "{entry}");
+        let shown = stack.icegate(&STELLA, &["audit", "show", text_at(decision, "decision_id")]).await?;
+        ensure!(shown.contains("delivery-cut") && shown.contains("could not be masked"), "{shown}");
+    }
+    stack.icegate(&STELLA, &["audit", "verify"]).await?;
+    no_canary(&stack, "torn")
 }
 
 fn text(cell: &Value) -> &str {

@@ -187,7 +187,7 @@ pub(crate) struct SearchArgs {
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) object: String,
     /// Decision (`allow`, `deny`, `mask`, `needs-approval`) or how the run ended (`succeeded`, `failed`, `cancelled`,
-    /// `withheld`, `not-sent`, `unknown`)
+    /// `withheld`, `not-sent`, `unknown`), or `cut`: a part of its result could not be masked and was kept back
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) outcome: String,
     /// Text that occurs in the statement
@@ -199,7 +199,7 @@ pub(crate) struct SearchArgs {
     /// At most this many records
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) limit: u32,
-    /// One JSON object a line: `record` and, for a decision, `outcome` as they were hashed
+    /// One JSON object a line: `record` and, for a decision, `outcome` and `cut` as they were hashed
     #[arg(long)]
     pub(crate) json: bool,
 }

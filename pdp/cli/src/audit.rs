@@ -112,7 +112,7 @@ async fn belonging(client: &mut AuditServiceClient<Pdp>, wanted: &str) -> Result
     let newest = SearchRecordsRequest { before_seq: seq.saturating_add(1), ..Default::default() };
     let mut entries = search(client, newest, 1).await?;
     entries.retain(|entry| entry.record.as_ref().is_some_and(|record| record.seq == seq));
-    let decision = entries.first().and_then(|entry| parsed(entry).ok()).and_then(|(record, _)| decision_of(&record));
+    let decision = entries.first().and_then(|entry| parsed(entry).ok()).and_then(|parsed| decision_of(&parsed.record));
     match decision {
         Some(id) => search(client, of_decision(&id), PAGE).await,
         None => Ok(entries),
@@ -137,7 +137,7 @@ fn list(entries: &[AuditEntry], json: bool, out: &mut dyn Write) -> Result<(), F
         return Ok(());
     }
     let rows = entries.iter().map(|entry| match parsed(entry) {
-        Ok((record, outcome)) => Summary::of(&record, outcome.as_ref()).row(),
+        Ok(Parsed { record, outcome, cut }) => Summary::of(&record, outcome.as_ref(), cut.is_some()).row(),
         Err(problem) => vec!["-".into(), "-".into(), "-".into(), "-".into(), problem],
     });
     let head = ["record", "time", "user", "agent", "outcome", "run", "rows", "objects", "statement"];
@@ -149,11 +149,11 @@ fn details(entries: &[AuditEntry]) -> String {
     let mut text = String::new();
     for entry in entries {
         match parsed(entry) {
-            Ok((record, outcome)) => {
+            Ok(Parsed { record, outcome, cut }) => {
                 text.push_str(&summary::details(&record));
-                if let Some(outcome) = outcome {
+                for ending in [outcome, cut].iter().flatten() {
                     text.push('\n');
-                    text.push_str(&summary::details(&outcome));
+                    text.push_str(&summary::details(ending));
                 }
             }
             Err(problem) => {
@@ -172,16 +172,30 @@ fn to_json(entry: &AuditEntry) -> Value {
         let body: Value = serde_json::from_slice(&record.body).unwrap_or(Value::Null);
         json!({ "seq": record.seq, "body": body, "prev_hash": hex(&record.prev_hash), "hash": hex(&record.hash) })
     };
-    json!({ "record": entry.record.as_ref().map(record), "outcome": entry.outcome.as_ref().map(record) })
+    json!({
+        "record": entry.record.as_ref().map(record),
+        "outcome": entry.outcome.as_ref().map(record),
+        "cut": entry.cut.as_ref().map(record),
+    })
 }
 
-fn parsed(entry: &AuditEntry) -> Result<(Record, Option<Record>), String> {
+struct Parsed {
+    record: Record,
+    outcome: Option<Record>,
+    cut: Option<Record>,
+}
+
+fn parsed(entry: &AuditEntry) -> Result<Parsed, String> {
     let read = |record: &v1::Record| {
         Record::from_canonical(&record.body)
             .map_err(|error| format!("record {}: {}", record.seq, crate::exit::chain(&error)))
     };
     let record = entry.record.as_ref().ok_or("the PDP answered without the record")?;
-    Ok((read(record)?, entry.outcome.as_ref().map(read).transpose()?))
+    Ok(Parsed {
+        record: read(record)?,
+        outcome: entry.outcome.as_ref().map(read).transpose()?,
+        cut: entry.cut.as_ref().map(read).transpose()?,
+    })
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -194,7 +208,7 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use icegate_pdp_audit::{Event, OutcomeEvent, RunStatus};
+    use icegate_pdp_audit::{CutEvent, CutReason, Event, OutcomeEvent, RunStatus};
     use icegate_pdp_model::Timestamp as At;
 
     use super::*;
@@ -207,6 +221,7 @@ mod tests {
         AuditEntry {
             record: Some(wire(seq, event)),
             outcome: outcome.map(|outcome| wire(seq + 1, Event::Outcome(outcome))),
+            cut: None,
         }
     }
 
@@ -246,11 +261,28 @@ mod tests {
         }
     }
 
+    fn cut() -> AuditEntry {
+        let event = Event::DeliveryCut(CutEvent {
+            decision_id: "0198f0aa-0000-7000-8000-000000000003".into(),
+            session_id: "0198f0aa-0000-7000-8000-000000000002".into(),
+            query_id: Some("01b2c3d4-0000-1111-0000-000000000001".into()),
+            part: 3,
+            reason: CutReason::Masking,
+            cut: At(1_790_000_000_000),
+        });
+        entry(9, event, None)
+    }
+
     #[test]
     fn a_trail_reads_well() {
         let entries = [
+            // Its decision is not on record.
+            cut(),
             entry(7, Event::ServiceStopped { instance: "i1".into() }, None),
-            entry(5, decision("SELECT email\nFROM customers -- \u{202e}hidden"), Some(outcome())),
+            AuditEntry {
+                cut: cut().record,
+                ..entry(5, decision("SELECT email\nFROM customers -- \u{202e}hidden"), Some(outcome()))
+            },
             entry(3, decision("SELECT 1"), None),
         ];
         let shown = |json| {
@@ -260,7 +292,7 @@ mod tests {
         };
         insta::assert_snapshot!("audit_table", shown(false));
         insta::assert_snapshot!("audit_json", shown(true));
-        insta::assert_snapshot!("audit_details", details(&entries[1..2]));
+        insta::assert_snapshot!("audit_details", details(&entries[2..3]));
     }
 
     #[test]

@@ -202,12 +202,12 @@ async fn side_tables(connection: &mut SqliteConnection, mut tally: Tally) -> Res
 }
 
 async fn runs(connection: &mut SqliteConnection, tally: &mut Tally) -> Result<Vec<String>, StoreError> {
-    type Run = (String, Option<i64>, Option<String>, Option<String>, i64, Option<i64>, Option<String>);
+    type Run = (String, Option<i64>, Option<String>, Option<String>, i64, Option<i64>, Option<String>, Option<i64>);
     let mut problems = Vec::new();
     let mut after = String::new();
     loop {
         let rows: Vec<Run> = sqlx::query_as(
-            "SELECT decision_id, seq, pep_id, pep_instance, runs, outcome_seq, status FROM runs
+            "SELECT decision_id, seq, pep_id, pep_instance, runs, outcome_seq, status, cut_seq FROM runs
              WHERE decision_id > ? ORDER BY decision_id LIMIT ?",
         )
         .bind(&after)
@@ -217,7 +217,7 @@ async fn runs(connection: &mut SqliteConnection, tally: &mut Tally) -> Result<Ve
         .map_err(StoreError::read)?;
         let Some(last) = rows.last() else { return Ok(problems) };
         after.clone_from(&last.0);
-        for (decision_id, seq, pep_id, pep_instance, runs, outcome_seq, status) in rows {
+        for (decision_id, seq, pep_id, pep_instance, runs, outcome_seq, status, cut_seq) in rows {
             match (seq, pep_id, pep_instance, runs) {
                 (Some(seq), Some(pep_id), Some(pep_instance), runs) => {
                     tally.take(uint(seq), decision_sum(&decision_id, &pep_id, &pep_instance, runs == 1));
@@ -229,6 +229,9 @@ async fn runs(connection: &mut SqliteConnection, tally: &mut Tally) -> Result<Ve
                 (Some(seq), Some(status)) => tally.take(uint(seq), outcome_sum(&decision_id, &status)),
                 (None, None) => {}
                 _ => problems.push(format!("the outcome of decision `{decision_id}` is half written")),
+            }
+            if let Some(seq) = cut_seq {
+                tally.take(uint(seq), cut_sum(&decision_id));
             }
         }
     }
@@ -252,6 +255,8 @@ impl Tally {
                 self.unknown.insert(outcome.decision_id.clone(), record.seq);
             }
             sum = sum.wrapping_add(outcome_sum(&outcome.decision_id, outcome.status.as_str()));
+        } else if let Event::DeliveryCut(cut) = &record.event {
+            sum = sum.wrapping_add(cut_sum(&cut.decision_id));
         }
         let entry = self.sums.entry(record.seq).or_default();
         *entry = entry.wrapping_add(sum);
@@ -273,6 +278,10 @@ fn decision_sum(decision_id: &str, pep_id: &str, pep_instance: &str, runs: bool)
 
 fn outcome_sum(decision_id: &str, status: &str) -> u128 {
     sum(&["outcome", decision_id, status])
+}
+
+fn cut_sum(decision_id: &str) -> u128 {
+    sum(&["cut", decision_id])
 }
 
 fn sum(fields: &[&str]) -> u128 {

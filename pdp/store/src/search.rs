@@ -12,6 +12,9 @@ use crate::{
 /// Records looked through at once when a text is looked for.
 const SCAN_ROWS: u32 = 500;
 
+/// The word for decisions a part of whose result was cut, among outcomes and statuses.
+const CUT: &str = "cut";
+
 /// What to look for. Every filter that is set has to fit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Search {
@@ -25,7 +28,7 @@ pub struct Search {
     pub to: Option<Timestamp>,
     /// Object or column name, or any leading part of it.
     pub object: Option<String>,
-    /// A decision's outcome, or the status of its run.
+    /// A decision's outcome, the status of its run, or [`CUT`].
     pub outcome: Option<String>,
     /// Text that occurs in the statement as the client sent it, without regard to case.
     pub text: Option<String>,
@@ -46,13 +49,16 @@ pub struct Page {
     pub next_before_seq: u64,
 }
 
-/// One record, and for a decision how its run ended. An outcome stands by itself only when its decision is not on record.
+/// One record, and for a decision how its run ended and that a part of its result was cut. These stand by themselves only
+/// when their decision is not on record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// What was found.
     pub record: RecordRow,
     /// The outcome of the decision.
     pub outcome: Option<RecordRow>,
+    /// The record of the cut.
+    pub cut: Option<RecordRow>,
 }
 
 /// A search as the tables know it.
@@ -62,6 +68,8 @@ struct Plan {
     terms: Vec<String>,
     /// Status of the decision's run.
     status: Option<&'static str>,
+    /// Only decisions a part of whose result was cut.
+    cut: bool,
 }
 
 impl Store {
@@ -103,28 +111,28 @@ impl Store {
 
     async fn fetch(&self, plan: &Plan, search: &Search, before_seq: u64, fetch: u32) -> Result<Vec<Entry>, StoreError> {
         let mut query = QueryBuilder::<Sqlite>::new(
-            "SELECT r.seq, r.body, r.prev_hash, r.hash, o.seq, o.body, o.prev_hash, o.hash FROM ",
+            "SELECT r.seq, r.body, r.prev_hash, r.hash, o.seq, o.body, o.prev_hash, o.hash, c.seq, c.body, c.prev_hash, c.hash FROM ",
         );
         // CROSS JOIN: SQLite keeps the order of the tables, so that rows come newest first without sorting.
         let (first, others) = match plan.terms.split_first() {
             Some((first, others)) => (Some(first), others),
             None => (None, plan.terms.as_slice()),
         };
-        let lead = match (first, plan.status) {
+        let lead = match (first, plan.status.is_some() || plan.cut) {
             (Some(_), _) => {
                 query.push("records_terms t CROSS JOIN records r ON r.seq = t.seq LEFT JOIN runs d ON d.seq = r.seq");
                 "t.seq"
             }
-            (None, Some(_)) => {
+            (None, true) => {
                 query.push("runs d CROSS JOIN records r ON r.seq = d.seq");
                 "d.seq"
             }
-            (None, None) => {
+            (None, false) => {
                 query.push("records r LEFT JOIN runs d ON d.seq = r.seq");
                 "r.seq"
             }
         };
-        query.push(" LEFT JOIN records o ON o.seq = d.outcome_seq WHERE ");
+        query.push(" LEFT JOIN records o ON o.seq = d.outcome_seq LEFT JOIN records c ON c.seq = d.cut_seq WHERE ");
         query.push(lead).push(" < ").push_bind(int(before_seq));
         if let Some(term) = first {
             query.push(" AND t.term = ").push_bind(term);
@@ -135,6 +143,9 @@ impl Store {
         }
         if let Some(status) = plan.status {
             query.push(" AND d.status = ").push_bind(status);
+        }
+        if plan.cut {
+            query.push(" AND d.cut_seq IS NOT NULL");
         }
         if search.from.is_some() || search.to.is_some() {
             let from = search.from.map_or(i64::MIN, |from| from.0);
@@ -147,7 +158,10 @@ impl Store {
             }
             query.push(" AND +r.at BETWEEN ").push_bind(from).push(" AND ").push_bind(to);
         }
-        query.push(" AND NOT EXISTS (SELECT 1 FROM runs j WHERE j.outcome_seq = r.seq AND j.seq IS NOT NULL)");
+        for ending in ["outcome_seq", "cut_seq"] {
+            query.push(" AND NOT EXISTS (SELECT 1 FROM runs j WHERE j.").push(ending);
+            query.push(" = r.seq AND j.seq IS NOT NULL)");
+        }
         query.push(" ORDER BY ").push(lead).push(" DESC LIMIT ").push_bind(fetch);
         let found = query.build().fetch_all(&self.readers).await.map_err(StoreError::read)?;
         found.iter().map(entry).collect()
@@ -166,11 +180,13 @@ fn plan(search: &Search) -> Result<Plan, StoreError> {
             plan.terms.push(terms::outcome(word));
         } else if let Some(status) = RunStatus::ALL.iter().find(|status| status.as_str() == word) {
             plan.status = Some(status.as_str());
+        } else if word == CUT {
+            plan.cut = true;
         } else {
             let outcomes = outcomes.map(Outcome::as_str).join(", ");
             let statuses: Vec<&str> = RunStatus::ALL.iter().map(|status| status.as_str()).collect();
             return Err(StoreError::Invalid(format!(
-                "`{word}` is neither an outcome ({outcomes}) nor a status ({})",
+                "`{word}` is neither an outcome ({outcomes}) nor a status ({}) nor `{CUT}`",
                 statuses.join(", ")
             )));
         }
@@ -180,7 +196,7 @@ fn plan(search: &Search) -> Result<Plan, StoreError> {
 
 fn entry(row: &SqliteRow) -> Result<Entry, StoreError> {
     let record = columns(row, 0)?.ok_or_else(|| StoreError::Row { what: "record", id: String::new() })?;
-    Ok(Entry { record, outcome: columns(row, 4)? })
+    Ok(Entry { record, outcome: columns(row, 4)?, cut: columns(row, 8)? })
 }
 
 fn columns(row: &SqliteRow, first: usize) -> Result<Option<RecordRow>, StoreError> {

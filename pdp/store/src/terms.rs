@@ -30,6 +30,10 @@ pub(crate) fn of(event: &Event) -> BTreeSet<String> {
             terms.insert(session(&outcome.session_id));
             terms.extend(outcome.query_id.as_deref().map(query));
         }
+        Event::DeliveryCut(cut) => {
+            terms.insert(self::decision(&cut.decision_id));
+            terms.insert(session(&cut.session_id));
+        }
         Event::ApprovalRequested { decision_id, session_id, principal, .. } => {
             terms.insert(self::decision(decision_id));
             terms.insert(session(session_id));

@@ -354,6 +354,11 @@ async fn on_record(connection: &mut SqliteConnection, event: &Event) -> Result<O
     } else if let Event::Decision(decision) = event {
         sqlx::query_as("SELECT r.seq, r.hash FROM runs JOIN records r ON r.seq = runs.seq WHERE runs.decision_id = ?")
             .bind(&decision.decision_id)
+    } else if let Event::DeliveryCut(cut) = event {
+        sqlx::query_as(
+            "SELECT r.seq, r.hash FROM runs JOIN records r ON r.seq = runs.cut_seq WHERE runs.decision_id = ?",
+        )
+        .bind(&cut.decision_id)
     } else {
         return Ok(None);
     };
@@ -367,7 +372,7 @@ async fn on_record(connection: &mut SqliteConnection, event: &Event) -> Result<O
     Ok(Some(Appended { seq: uint(seq), hash, repeated: true }))
 }
 
-/// Ties a decision and its outcome together.
+/// Ties a decision, its outcome and what was cut of its result together.
 async fn link(connection: &mut SqliteConnection, record: &Record) -> Result<(), Failure> {
     if let Event::Decision(decision) = &record.event {
         sqlx::query(
@@ -390,6 +395,15 @@ async fn link(connection: &mut SqliteConnection, record: &Record) -> Result<(), 
         .bind(&outcome.decision_id)
         .bind(int(record.seq))
         .bind(outcome.status.as_str())
+        .execute(connection)
+        .await?;
+    } else if let Event::DeliveryCut(cut) = &record.event {
+        sqlx::query(
+            "INSERT INTO runs (decision_id, runs, cut_seq) VALUES (?, 0, ?)
+                 ON CONFLICT (decision_id) DO UPDATE SET cut_seq = excluded.cut_seq",
+        )
+        .bind(&cut.decision_id)
+        .bind(int(record.seq))
         .execute(connection)
         .await?;
     }

@@ -1,7 +1,8 @@
 use icegate_pdp_audit::Verifier;
 use icegate_proto::v1::{
-    AppendIntentRequest, AppendJournalRequest, AppendOutcomeRequest, ExportRecordsRequest, JournalEntry,
-    JournaledIntent, RunStatus, SearchRecordsRequest, export_records_response::Item, journal_entry::Entry,
+    AppendIntentRequest, AppendJournalRequest, AppendOutcomeRequest, CutReason, DeliveryCut, ExportRecordsRequest,
+    JournalEntry, JournaledIntent, RunStatus, SearchRecordsRequest, export_records_response::Item,
+    journal_entry::Entry,
 };
 use tonic::Code;
 
@@ -97,6 +98,43 @@ async fn outcomes_and_journals_are_written_once() {
     assert_eq!(found[0]["event"]["journaled"], true);
     assert_eq!(found[0]["event"]["principal"]["groups"][0], "analysts");
     assert_eq!(found[0]["outcome"]["event"]["status"], "succeeded");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_part_stands_beside_the_outcome() {
+    let stand = Stand::start().await;
+    let ana = stand.session(ANA).await;
+    let decided = stand.decide(&ana, "SELECT email FROM customers").await;
+    let cut = |part, reason: CutReason| DeliveryCut {
+        decision_id: decided.decision_id.clone(),
+        session_id: ana.session_id.clone(),
+        query_id: "q1".into(),
+        part,
+        reason: reason.into(),
+    };
+    let deliver = async |cut| {
+        let entry = JournalEntry { at_unix_ms: 1_790_000_000_000, entry: Some(Entry::Cut(cut)) };
+        let journal = AppendJournalRequest { pep_id: "pep-1".into(), entries: vec![entry] };
+        stand.audit().append_journal(journal).await.map(|appended| appended.into_inner().appended)
+    };
+    // It may come before the outcome, and is told of every part.
+    assert_eq!(deliver(cut(2, CutReason::Masking)).await.unwrap(), 1);
+    stand.audit().append_outcome(outcome(&decided.decision_id, &ana.session_id)).await.unwrap();
+    assert_eq!(deliver(cut(3, CutReason::Masking)).await.unwrap(), 1);
+    assert_eq!(deliver(cut(4, CutReason::Unspecified)).await.unwrap_err().code(), Code::InvalidArgument);
+    for request in [
+        SearchRecordsRequest { decision_id: decided.decision_id.clone(), ..Default::default() },
+        SearchRecordsRequest { outcome: "cut".into(), principal: "dev/ana".into(), ..Default::default() },
+    ] {
+        let found = stand.search(request).await;
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0]["outcome"]["event"]["status"], "succeeded");
+        let event = &found[0]["cut"]["event"];
+        assert_eq!(
+            (&event["kind"], &event["part"], &event["reason"]),
+            (&"delivery-cut".into(), &2.into(), &"masking".into())
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -87,6 +87,9 @@ async fn masks_of_the_result_go_to_a_pep_that_applies_them() {
     assert!(older.result_masks.is_empty());
     let other = decide(ask("SELECT id FROM customers", false)).await;
     assert_eq!(other.outcome(), Outcome::Allow, "{other:?}");
+    let dropped = decide(ask("SELECT id FROM (SELECT * FROM customers)", false)).await;
+    assert!(dropped.outcome() == Outcome::Mask && dropped.result_masks.is_empty(), "{dropped:?}");
+    assert!(dropped.sql.contains(r#"CAST(NULL AS VARCHAR) AS "EMAIL""#), "{}", dropped.sql);
     let decides = decide(ask("SELECT id FROM customers WHERE email = 'a@b.c'", true)).await;
     assert_eq!((decides.outcome(), code_of(&decides)), (Outcome::Deny, "MASK-IMPOSSIBLE"));
 }

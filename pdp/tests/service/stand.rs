@@ -236,8 +236,10 @@ impl Stand {
             .into_iter()
             .map(|entry| {
                 let mut record: serde_json::Value = serde_json::from_slice(&entry.record.unwrap().body).unwrap();
-                if let Some(outcome) = entry.outcome {
-                    record["outcome"] = serde_json::from_slice(&outcome.body).unwrap();
+                for (name, other) in [("outcome", entry.outcome), ("cut", entry.cut)] {
+                    if let Some(other) = other {
+                        record[name] = serde_json::from_slice(&other.body).unwrap();
+                    }
                 }
                 record
             })

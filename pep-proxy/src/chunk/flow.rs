@@ -15,7 +15,7 @@ use hyper::body::{Body, Frame, Incoming};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tracing::warn;
 
-use crate::{metrics::CHUNK_BYTES, session::Session};
+use crate::{metrics::CHUNK_BYTES, record::CutRecord, session::Session};
 
 /// What may wait for the client: frames of the storage, or what became of one.
 const FRAMES_MAX: usize = 4;
@@ -49,10 +49,15 @@ pub(crate) fn at_once<'a>(treated: Result<Vec<Bytes>, Untreatable>) -> Treated<'
     Box::pin(std::future::ready(treated))
 }
 
-/// The bytes are not what they must be. What follows is not sent, and the client sees a broken answer, not a short one.
+/// Why no more of a part is sent. The client sees a broken answer, not a short one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a part of a result is {0}")]
-pub(crate) struct Untreatable(pub(crate) &'static str);
+pub(crate) enum Untreatable {
+    /// It cannot be masked.
+    #[error("a part of a result is not the result that was decided")]
+    Unmaskable,
+    #[error("a part of a result is {0}")]
+    Broken(&'static str),
+}
 
 /// The body of an answer that is still coming.
 #[derive(Debug)]
@@ -90,6 +95,7 @@ impl Flow {
         treatments: Vec<Box<dyn Treatment>>,
         session: Option<Arc<Session>>,
         place: Option<OwnedSemaphorePermit>,
+        record: CutRecord,
     ) -> Self {
         let (to, from) = mpsc::channel(FRAMES_MAX);
         tokio::spawn(async move {
@@ -102,11 +108,15 @@ impl Flow {
             };
             let stopped = tokio::select! {
                 biased;
-                () = ended => Err(Untreatable("of a session that has ended")),
+                () = ended => Err(Untreatable::Broken("of a session that has ended")),
                 passed = pass(first, rest, treatments, &to) => passed,
             };
             if let Err(error) = stopped {
                 warn!(%error, "part of a result cut");
+                // On record before the client can know.
+                if error == Untreatable::Unmaskable {
+                    record.write().await;
+                }
                 let _ = tokio::time::timeout(STALL, to.send(Err(error))).await;
             }
         });
@@ -129,8 +139,8 @@ async fn pass(
             send(through(&mut treatments, vec![piece]).await?, to, &mut left).await?;
         }
         next = match tokio::time::timeout(STALL, rest.frame()).await {
-            Err(_elapsed) => return Err(Untreatable("not coming any further")),
-            Ok(Some(Err(_))) => return Err(Untreatable("cut by the storage")),
+            Err(_elapsed) => return Err(Untreatable::Broken("not coming any further")),
+            Ok(Some(Err(_))) => return Err(Untreatable::Broken("cut by the storage")),
             Ok(Some(Ok(frame))) => Some(frame.into_data().unwrap_or_default()),
             Ok(None) => None,
         };
@@ -165,12 +175,12 @@ async fn send(
     if count == 0 {
         return Ok(());
     }
-    *left = left.checked_sub(count).ok_or(Untreatable("larger than a part may be"))?;
+    *left = left.checked_sub(count).ok_or(Untreatable::Broken("larger than a part may be"))?;
     metrics::counter!(CHUNK_BYTES).increment(count);
     match tokio::time::timeout(STALL, to.send(Ok(pieces))).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(_gone)) => Err(Untreatable("no longer wanted")),
-        Err(_elapsed) => Err(Untreatable("not read by the client")),
+        Ok(Err(_gone)) => Err(Untreatable::Broken("no longer wanted")),
+        Err(_elapsed) => Err(Untreatable::Broken("not read by the client")),
     }
 }
 
@@ -193,12 +203,12 @@ impl Treatment for Unpack {
     }
 
     fn take<'a>(&'a mut self, bytes: &'a Bytes) -> Treated<'a> {
-        let written = self.0.write_all(bytes).map_err(|_| Untreatable("not the gzip stream it begins as"));
+        let written = self.0.write_all(bytes).map_err(|_| Untreatable::Broken("not the gzip stream it begins as"));
         at_once(written.map(|()| self.unpacked()))
     }
 
     fn end(&mut self) -> Treated<'_> {
-        let ended = self.0.try_finish().map_err(|_| Untreatable("not a whole gzip stream"));
+        let ended = self.0.try_finish().map_err(|_| Untreatable::Broken("not a whole gzip stream"));
         at_once(ended.map(|()| self.unpacked()))
     }
 }

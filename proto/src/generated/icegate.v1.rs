@@ -1009,7 +1009,7 @@ pub struct AppendJournalRequest {
 pub struct JournalEntry {
     #[prost(int64, tag = "1")]
     pub at_unix_ms: i64,
-    #[prost(oneof = "journal_entry::Entry", tags = "2, 3")]
+    #[prost(oneof = "journal_entry::Entry", tags = "2, 3, 4")]
     pub entry: ::core::option::Option<journal_entry::Entry>,
 }
 /// Nested message and enum types in `JournalEntry`.
@@ -1020,7 +1020,26 @@ pub mod journal_entry {
         Intent(super::JournaledIntent),
         #[prost(message, tag = "3")]
         Outcome(super::AppendOutcomeRequest),
+        #[prost(message, tag = "4")]
+        Cut(super::DeliveryCut),
     }
+}
+/// A part of a result was kept from the client, or ended in its middle, after the outcome may have been told. One for a
+/// decision: repeating it, or telling it of another part, changes nothing.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeliveryCut {
+    #[prost(string, tag = "1")]
+    pub decision_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub session_id: ::prost::alloc::string::String,
+    /// The result's, as the client knows it.
+    #[prost(string, tag = "3")]
+    pub query_id: ::prost::alloc::string::String,
+    /// The part, from 0.
+    #[prost(uint32, tag = "4")]
+    pub part: u32,
+    #[prost(enumeration = "CutReason", tag = "5")]
+    pub reason: i32,
 }
 /// A statement the PEP ran on a cached decision while it could not reach the PDP.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1072,7 +1091,8 @@ pub struct SearchRecordsRequest {
     /// Full object name or any leading part of it, for example `SALES.PUBLIC`.
     #[prost(string, tag = "5")]
     pub object: ::prost::alloc::string::String,
-    /// A decision's outcome (`allow`, `deny`, `mask`, `needs-approval`) or a run's status (`succeeded`, …).
+    /// A decision's outcome (`allow`, `deny`, `mask`, `needs-approval`), a run's status (`succeeded`, …), or `cut`: a part of
+    /// the result was.
     #[prost(string, tag = "6")]
     pub outcome: ::prost::alloc::string::String,
     /// Text that occurs in the statement, without regard to case.
@@ -1103,6 +1123,9 @@ pub struct AuditEntry {
     /// For a decision: how its run ended, when known.
     #[prost(message, optional, tag = "2")]
     pub outcome: ::core::option::Option<Record>,
+    /// For a decision: that a part of its result was cut.
+    #[prost(message, optional, tag = "3")]
+    pub cut: ::core::option::Option<Record>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Record {
@@ -1233,6 +1256,33 @@ impl Delivery {
             "DELIVERY_THROUGH" => Some(Self::Through),
             "DELIVERY_DIRECT" => Some(Self::Direct),
             "DELIVERY_STAGE" => Some(Self::Stage),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum CutReason {
+    Unspecified = 0,
+    /// It could not be masked: not the result that was decided.
+    Masking = 1,
+}
+impl CutReason {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CUT_REASON_UNSPECIFIED",
+            Self::Masking => "CUT_REASON_MASKING",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CUT_REASON_UNSPECIFIED" => Some(Self::Unspecified),
+            "CUT_REASON_MASKING" => Some(Self::Masking),
             _ => None,
         }
     }

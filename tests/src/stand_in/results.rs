@@ -20,6 +20,8 @@ use super::{CANARY, HIDDEN, Shared};
 
 /// Rows in each part.
 pub(super) const PART_ROWS: usize = 3;
+/// How often the rows of a torn part come before what is none: more than is masked at one time.
+const TORN_TIMES: usize = 20_000;
 
 /// One column of text, whole in the reply.
 pub(super) fn rows(id: &str, cells: &[&str], arrow: bool) -> Value {
@@ -65,7 +67,10 @@ pub(super) fn chunked(shared: &Shared, id: &str, sql: &str) -> Value {
     let chunks: Vec<Value> = (0..parts)
         .map(|part| {
             let cells: Vec<String> = (0..PART_ROWS).map(|row| format!("from storage {part}.{row}")).collect();
-            let plain = part_body(&cells, arrow, says("hidden"));
+            let mut plain = part_body(&cells, arrow, says("hidden"));
+            if says("torn") {
+                plain = torn(&plain);
+            }
             let packed = if says("gzip") || says("unlabelled") { gzip(&plain) } else { plain.clone() };
             let mood = if says("busy") {
                 Mood::Busy(1)
@@ -118,6 +123,13 @@ fn part_body(cells: &[String], arrow: bool, hidden: bool) -> Bytes {
     }
     let rows: Vec<String> = cells.iter().map(|cell| json!([cell]).to_string()).collect();
     rows.join(",").into()
+}
+
+/// The same rows many times over, then what is no row.
+fn torn(rows: &[u8]) -> Bytes {
+    let mut torn = [rows, b","].concat().repeat(TORN_TIMES);
+    torn.extend_from_slice(br#"{"said":"from storage"}"#);
+    torn.into()
 }
 
 /// One Arrow IPC stream, with the metadata drivers go by. After the cells there can be a NULL over a value nobody is shown.

@@ -1,13 +1,13 @@
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use icegate_pdp_audit::{DecisionEvent, Event, OutcomeEvent, Record, Who};
+use icegate_pdp_audit::{CutEvent, CutReason, DecisionEvent, Event, OutcomeEvent, Record, Who};
 
 use crate::{show, time};
 
 /// Most objects a table row names.
 const OBJECTS_MAX: usize = 3;
 
-/// One record, with how it ended, as a row of a table.
+/// One record, with how it ended and whether its result was cut, as a row of a table.
 pub(super) struct Summary {
     seq: u64,
     at: i64,
@@ -21,7 +21,7 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    pub(super) fn of(record: &Record, outcome: Option<&Record>) -> Self {
+    pub(super) fn of(record: &Record, outcome: Option<&Record>, cut: bool) -> Self {
         let ended = outcome.and_then(|record| match &record.event {
             Event::Outcome(outcome) => Some(outcome),
             _ => None,
@@ -32,6 +32,11 @@ impl Summary {
             Event::Outcome(outcome) => (String::new(), format!("decision {}", outcome.decision_id)),
             other => (String::new(), note(other)),
         };
+        let run = match (&record.event, ended) {
+            (Event::Outcome(ended), _) | (Event::Decision(_), Some(ended)) => ended.status.to_string(),
+            (Event::Decision(decision), None) if decision.sent_sql.is_some() => "not known yet".into(),
+            _ => "-".into(),
+        };
         Self {
             seq: record.seq,
             at: record.at.0,
@@ -41,11 +46,7 @@ impl Summary {
                 Event::Decision(decision) => decision.outcome.to_string(),
                 other => other.kind().to_owned(),
             },
-            run: match (&record.event, ended) {
-                (Event::Outcome(ended), _) | (Event::Decision(_), Some(ended)) => ended.status.to_string(),
-                (Event::Decision(decision), None) if decision.sent_sql.is_some() => "not known yet".into(),
-                _ => "-".into(),
-            },
+            run: if cut { format!("{run}, cut") } else { run },
             rows: match (&record.event, ended) {
                 (Event::Outcome(ended), _) | (_, Some(ended)) => rows(ended),
                 _ => "-".into(),
@@ -91,6 +92,12 @@ pub(super) fn details(record: &Record) -> String {
             facts.push(("took", format!("{} ms", outcome.duration_ms)));
             facts.extend(outcome.delivery.map(|delivery| ("delivery", delivery.as_str().to_owned())));
             facts.extend(outcome.error_code.iter().map(|code| ("error", code.clone())));
+        }
+        Event::DeliveryCut(cut) => {
+            facts.push(("decision", cut.decision_id.clone()));
+            facts.push(("query id", cut.query_id.clone().unwrap_or_else(|| "-".into())));
+            facts.push(("part", cut.part.to_string()));
+            facts.push(("reason", why(cut).to_owned()));
         }
         other => facts.push(("note", note(other))),
     }
@@ -148,6 +155,7 @@ fn who(event: &Event) -> Option<&Who> {
         | Event::ApprovalVoteRefused { by, .. }
         | Event::AuditRead { by, .. } => Some(by),
         Event::Outcome(_)
+        | Event::DeliveryCut(_)
         | Event::ApprovalCancelled { .. }
         | Event::ApprovalExpired { .. }
         | Event::ApprovalConsumed { .. }
@@ -184,6 +192,7 @@ fn note(event: &Event) -> String {
         }
         Event::Decision(decision) => show::statement(&decision.sql),
         Event::Outcome(outcome) => format!("decision {}", outcome.decision_id),
+        Event::DeliveryCut(cut) => format!("decision {}, part {}: {}", cut.decision_id, cut.part, why(cut)),
         Event::ApprovalRequested { approval_id, groups, .. } => {
             format!("approval {approval_id} by {}", show::list(groups))
         }
@@ -206,6 +215,13 @@ fn note(event: &Event) -> String {
         }
         Event::ServiceStarted { version, bundle_version, .. } => format!("icegate {version}, bundle {bundle_version}"),
         Event::RecordingResumed { instance } | Event::ServiceStopped { instance } => format!("instance {instance}"),
+    }
+}
+
+/// Why a part was cut, and what that means.
+fn why(cut: &CutEvent) -> &'static str {
+    match cut.reason {
+        CutReason::Masking => "it could not be masked, so the client did not get all of it [masking]",
     }
 }
 

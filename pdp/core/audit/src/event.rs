@@ -74,6 +74,8 @@ pub enum Event {
     Decision(Box<DecisionEvent>),
     /// How a statement ended.
     Outcome(OutcomeEvent),
+    /// A part of a result was kept from the client, or ended in its middle, whatever its outcome says.
+    DeliveryCut(CutEvent),
     /// A statement waits for people.
     ApprovalRequested {
         /// The request.
@@ -196,6 +198,7 @@ impl Event {
             Self::SessionRevoked { .. } => "session-revoked",
             Self::Decision(_) => "decision",
             Self::Outcome(_) => "outcome",
+            Self::DeliveryCut(_) => "delivery-cut",
             Self::ApprovalRequested { .. } => "approval-requested",
             Self::ApprovalVoted { .. } => "approval-voted",
             Self::ApprovalVoteRefused { .. } => "approval-vote-refused",
@@ -331,6 +334,41 @@ impl OutcomeEvent {
             error_code: None,
             ended: None,
             delivery: None,
+        }
+    }
+}
+
+/// That a part of a result was cut; one for a decision, the first that was told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CutEvent {
+    /// The decision the result stands under.
+    pub decision_id: String,
+    /// The session it belongs to.
+    pub session_id: String,
+    /// The result's query id, as the client knows it.
+    pub query_id: Option<String>,
+    /// The part, from 0.
+    pub part: u32,
+    /// Why.
+    pub reason: CutReason,
+    /// When, by the PEP's clock.
+    pub cut: Timestamp,
+}
+
+/// Why a part of a result was cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CutReason {
+    /// It could not be masked: not the result that was decided.
+    Masking,
+}
+
+impl CutReason {
+    /// The word in records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Masking => "masking",
         }
     }
 }

@@ -27,5 +27,5 @@ pub use chain::{ChainBreak, GENESIS, Hash, Verifier, chain};
 pub use decision::{
     Asking, ColumnNote, DecisionEvent, JournaledRun, MaskNote, ObjectNote, RowFilterNote, StatementNote,
 };
-pub use event::{Client, Delivery, Event, OutcomeEvent, RunStatus, SessionEnd, Who, sha256_hex};
+pub use event::{Client, CutEvent, CutReason, Delivery, Event, OutcomeEvent, RunStatus, SessionEnd, Who, sha256_hex};
 pub use record::{FORMAT_VERSION, Record, RecordError};

@@ -11,14 +11,17 @@
 //! | `COPY INTO IDENTIFIER('t') …` | `COPY INTO "T" …` |
 //! | `COPY INTO t FROM (SELECT … FROM @s) …` | `INSERT t (SELECT … FROM @s)`, and [`Reworded::loads`] |
 //! | `CREATE TABLE t (a, b) AS SELECT …` | without the names, which are [`Reworded::columns`] |
+//! | `SELECT PRIOR x AS y … CONNECT BY …` | `SELECT +     x AS y` |
 //! | `PATTERN (a {- b -} c+?) SUBSET s = (a, c)` | `PATTERN (a (b) c+ s)` |
+
+mod copy;
+mod words;
 
 use std::collections::BTreeSet;
 
 use crate::{
     gate::{Piece, TokenKind},
     names,
-    rewrite::quoted,
 };
 
 /// Words that stand before a bracket and name no function.
@@ -96,38 +99,8 @@ struct Rewording<'p, 'a> {
     unresolved: BTreeSet<(String, String)>,
 }
 
-/// Words before JOIN, and others that a relation cannot be called: DIRECTED behind anything else is a name or alias.
-const NO_RELATION: [&str; 9] = ["AS", "FROM", "JOIN", "ON", "USING", "SELECT", "WHERE", "UPDATE", "INTO"];
-
-/// Words before a bracket that call nothing.
-const NO_CALLS: [&str; 12] = ["AND", "AS", "BY", "FROM", "IN", "JOIN", "NOT", "ON", "OR", "SELECT", "THEN", "WHERE"];
-
 /// Words before a computed name that is no function's.
 const NAMED_AFTER: [&str; 9] = ["EXISTS", "FROM", "INTO", "JOIN", "TABLE", "UPDATE", "USING", "VIEW", "DATABASE"];
-
-/// What COPY INTO a table can say behind its source (Snowflake docs, "COPY INTO <table>", read 2026-11).
-const LOAD_OPTIONS: [&str; 20] = [
-    "CLUSTER_AT_INGEST_TIME",
-    "ENFORCE_LENGTH",
-    "FILES",
-    "FILE_FORMAT",
-    "FILE_PROCESSOR",
-    "FORCE",
-    "INCLUDE_METADATA",
-    "LOAD_MODE",
-    "LOAD_UNCERTAIN_FILES",
-    "MATCH_BY_COLUMN_NAME",
-    "ON_ERROR",
-    "OVERWRITE",
-    "PATTERN",
-    "PURGE",
-    "RETURN_FAILED_ONLY",
-    "SIZE_LIMIT",
-    "TRUNCATECOLUMNS",
-    "VALIDATION_MODE",
-    "VALIDATE_UTF8",
-    "USE_VECTORIZED_SCANNER",
-];
 
 impl Rewording<'_, '_> {
     /// Rewords what begins at a token; gives the token to go on with.
@@ -184,6 +157,7 @@ impl Rewording<'_, '_> {
             }
             "DIRECTED" if self.is(at + 1, &["JOIN"]) && self.behind_relation(at) => self.blank(at, at + 1),
             "IDENTIFIER" => self.computed_call(at),
+            "PRIOR" if self.is_prior(at) => self.say(at, at + 1, "+"),
             "ALL" if self.is(at + 1, &["BY"]) && self.is(at + 2, &["NAME"]) && self.first(&["MERGE"]) => {
                 let action = at.checked_sub(2).filter(|&then| self.is(then, &["THEN"])).map(|then| then + 1);
                 match action {
@@ -220,86 +194,20 @@ impl Rewording<'_, '_> {
         }
     }
 
+    /// `PRIOR x AS y`: the value of another row of the hierarchy. Without AS behind it, it can be a column called PRIOR.
+    fn is_prior(&self, at: usize) -> bool {
+        let mut end = at + 2;
+        while self.symbol(end, ".") && self.names_follow(end + 1) {
+            end += 2;
+        }
+        self.names_follow(at + 1) && !self.is(at + 1, &["AS"]) && self.is(end, &["AS"])
+    }
+
     /// `EXPLAIN USING JSON`: how the plan is printed.
     fn explain(&mut self) {
         if self.first(&["EXPLAIN"]) && self.is(1, &["USING"]) && self.is(2, &["JSON", "TABULAR", "TEXT"]) {
             self.blank(1, 3);
         }
-    }
-
-    /// `COPY INTO t (c) FROM (SELECT … FROM @s) FILES = (…)` inserts what it reads. What stands behind only says which
-    /// files are read and what becomes of rows that do not fit.
-    fn copy_load(&mut self) -> bool {
-        if !(self.first(&["COPY"]) && self.is(1, &["INTO"])) {
-            return false;
-        }
-        let tokens = &self.piece.tokens;
-        let target = |at: usize| {
-            tokens.get(at).is_some_and(|token| {
-                matches!(token.kind, TokenKind::Word | TokenKind::Quoted) || matches!(token.text, "." | "%")
-            })
-        };
-        let computed = self.is(2, &["IDENTIFIER"]) && self.symbol(3, "(") && self.symbol(5, ")");
-        if computed {
-            self.plain_name(2);
-        }
-        let name_end = |&at: &usize| !target(at) || self.is(at, &["FROM"]);
-        let Some(mut from) = (if computed { 6 } else { 2 }..tokens.len()).find(name_end) else { return false };
-        if self.symbol(from, "(") {
-            let Some(close) = self.close(from) else { return false };
-            from = close + 1;
-        }
-        let query = self.is(from, &["FROM"]) && self.symbol(from + 1, "(") && self.is(from + 2, &["SELECT"]);
-        let Some(close) = self.close(from + 1).filter(|_| query) else { return false };
-        if !self.are_options(close + 1) {
-            return false;
-        }
-        self.say(0, 2, "INSERT");
-        self.blank(from, from + 1);
-        self.blank(close + 1, self.piece.tokens.len());
-        true
-    }
-
-    /// `IDENTIFIER('t')` where the parser takes no computed name: `"T"`.
-    fn plain_name(&mut self, at: usize) -> Option<()> {
-        let text = self.piece.tokens.get(at + 2).filter(|token| token.kind == TokenKind::Text)?;
-        let parts = names::dotted(text.text.strip_prefix('\'')?.strip_suffix('\'')?)?;
-        let name: Vec<String> = parts.iter().map(|part| quoted(part)).collect();
-        let (from, to) = (self.place(at)?.0, self.place(at + 3)?.1);
-        self.put(from, to, &name.join("."));
-        Some(())
-    }
-
-    /// Settings of a COPY that name or change something: `FORMAT_NAME = db.schema.format`, which is said as a type, and
-    /// `PURGE = TRUE`; and `CREDENTIALS = ()`, which says nothing. `None` when a format has no name.
-    fn copy_settings(&mut self, loads: bool) -> Option<(Vec<Vec<String>>, bool)> {
-        let (mut formats, mut purges) = (Vec::new(), false);
-        if !self.first(&["COPY"]) {
-            return Some((formats, purges));
-        }
-        for at in 2..self.piece.tokens.len() {
-            if !self.symbol(at + 1, "=") {
-                continue;
-            }
-            if self.is(at, &["FORMAT_NAME"]) {
-                let mut end = at + 3;
-                while self.symbol(end, ".") && self.names_follow(end + 1) {
-                    end += 2;
-                }
-                if loads || end > at + 3 {
-                    let (from, to) = (self.place(at + 2)?.0, self.place(end - 1)?.1);
-                    formats.push(names::dotted(self.piece.text.get(from..to)?.trim_matches('\''))?);
-                    if !loads {
-                        self.say(at, end, "TYPE=CSV");
-                    }
-                }
-            }
-            purges |= loads && self.is(at, &["PURGE"]) && !self.is(at + 2, &["FALSE"]);
-            if self.is(at, &["CREDENTIALS"]) && self.symbol(at + 2, "(") && self.symbol(at + 3, ")") {
-                self.blank(at, at + 4);
-            }
-        }
-        Some((formats, purges))
     }
 
     /// `INSERT INTO t (WITH … SELECT …)`: brackets around the whole query.
@@ -336,29 +244,6 @@ impl Rewording<'_, '_> {
         }
         self.blank(open, close + 1);
         Some(columns)
-    }
-
-    /// `NAME = value` and `NAME = (…)` to the end, each of a name that only says how to load.
-    fn are_options(&self, mut at: usize) -> bool {
-        while let Some(token) = self.piece.tokens.get(at) {
-            let known = token.kind == TokenKind::Word && self.is(at, &LOAD_OPTIONS);
-            if !known || !self.symbol(at + 1, "=") {
-                return false;
-            }
-            at = if self.symbol(at + 2, "(") {
-                let Some(close) = self.close(at + 2) else { return false };
-                close + 1
-            } else {
-                let plain = |token: &crate::gate::Token<'_>| token.kind != TokenKind::Symbol;
-                // What becomes of rows that do not fit may be bound.
-                let bound = self.is(at, &["ON_ERROR"]) && self.symbol(at + 2, "?");
-                if !bound && !self.piece.tokens.get(at + 2).is_some_and(plain) {
-                    return false;
-                }
-                at + 3
-            };
-        }
-        true
     }
 
     /// The brackets behind `ARRAY`, `MAP` and `OBJECT`: types and names of fields, never a value; and what becomes of
@@ -531,101 +416,5 @@ impl Rewording<'_, '_> {
             at = end + 1;
         }
         last
-    }
-
-    /// Whether the word is the type of a cast.
-    fn is_cast(&self, at: usize) -> bool {
-        let colons = at.checked_sub(2).is_some_and(|first| self.symbol(first, ":") && self.symbol(first + 1, ":"));
-        colons || self.before(at, &["AS"]) && self.within(&["CAST", "TRY_CAST"])
-    }
-
-    fn behind_relation(&self, at: usize) -> bool {
-        let Some(before) = at.checked_sub(1) else { return false };
-        self.symbol(before, ")") || self.names_follow(before) && !self.is(before, &NO_RELATION)
-    }
-
-    /// Whether a bracket behind this token calls it.
-    fn calls_with(&self, at: usize) -> bool {
-        self.names_follow(at) && !self.is(at, &NO_CALLS)
-    }
-
-    /// Whether the innermost bracket belongs to one of these words.
-    fn within(&self, words: &[&str]) -> bool {
-        matches!(self.calls.last(), Some(Some(call)) if self.is(*call, words))
-    }
-
-    fn names_follow(&self, at: usize) -> bool {
-        self.piece.tokens.get(at).is_some_and(|token| matches!(token.kind, TokenKind::Word | TokenKind::Quoted))
-    }
-
-    fn first(&self, words: &[&str]) -> bool {
-        self.is(0, words)
-    }
-
-    fn before(&self, at: usize, words: &[&str]) -> bool {
-        at.checked_sub(1).is_some_and(|before| self.is(before, words))
-    }
-
-    fn before_symbol(&self, at: usize, sign: &str) -> bool {
-        at.checked_sub(1).is_some_and(|before| self.symbol(before, sign))
-    }
-
-    fn is(&self, at: usize, words: &[&str]) -> bool {
-        self.piece.tokens.get(at).is_some_and(|token| {
-            token.kind == TokenKind::Word && words.iter().any(|word| token.text.eq_ignore_ascii_case(word))
-        })
-    }
-
-    fn symbol(&self, at: usize, sign: &str) -> bool {
-        self.piece.tokens.get(at).is_some_and(|token| token.kind == TokenKind::Symbol && token.text == sign)
-    }
-
-    /// The bracket that closes this one.
-    fn close(&self, open: usize) -> Option<usize> {
-        let mut depth = 0_usize;
-        for (at, token) in self.piece.tokens.iter().enumerate().skip(open) {
-            match (token.kind, token.text) {
-                (TokenKind::Symbol, "(") => depth += 1,
-                (TokenKind::Symbol, ")") => {
-                    depth = depth.checked_sub(1)?;
-                    if depth == 0 {
-                        return Some(at);
-                    }
-                }
-                _ => {}
-            }
-        }
-        None
-    }
-
-    /// Bytes of a token in the statement.
-    fn place(&self, at: usize) -> Option<(usize, usize)> {
-        let token = self.piece.tokens.get(at)?;
-        let from = token.start.checked_sub(self.piece.start)?;
-        Some((from, from + token.text.len()))
-    }
-
-    /// Blanks these tokens and what stands between them; gives the one behind.
-    fn blank(&mut self, from: usize, to: usize) -> usize {
-        self.say(from, to, "")
-    }
-
-    /// Says something else in the place of these tokens, when it fits; gives the token behind.
-    fn say(&mut self, from: usize, to: usize, words: &str) -> usize {
-        if let (Some((start, _)), Some((_, end))) =
-            (self.place(from), to.checked_sub(1).and_then(|last| self.place(last)))
-        {
-            self.put(start, end, words);
-        }
-        to
-    }
-
-    fn put(&mut self, from: usize, to: usize, words: &str) {
-        let text = self.text.get_or_insert_with(|| self.piece.text.as_bytes().to_vec());
-        let Some(place) = text.get_mut(from..to).filter(|place| place.len() >= words.len()) else { return };
-        place.fill(b' ');
-        for (byte, word) in place.iter_mut().zip(words.bytes()) {
-            *byte = word;
-        }
     }
 }

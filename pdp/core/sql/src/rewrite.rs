@@ -355,6 +355,7 @@ fn splice_site(
             None => format!("{} AS {quoted}", masks::nothing(&name, &column.data_type)?),
         });
     }
+    columns.extend(site.added.iter().map(|&added| splice::quoted(added)));
     if columns.is_empty() {
         // Its rows are counted, and nothing else.
         columns.push("1 AS \"_\"".to_owned());
@@ -381,9 +382,18 @@ fn splice_site(
             }
         }
     };
+    // Its rows are matched in a query of its own: the parser reads no MATCH_RECOGNIZE behind a derived table.
+    if let Some(end) = site.match_end {
+        head.insert_str(0, &format!("(WITH {} AS ", site.last));
+        splices.push(Splice::new(end..end, ")".to_owned()));
+    }
     let kept = stays.then_some(head.len());
     let table = [head, from, tail].concat();
-    let text = if site.aliased || site.role == Role::Unload { table } else { format!("{table} AS {}", site.last) };
+    let text = match site.match_end {
+        Some(_) => format!("{table} SELECT * FROM {}", site.last),
+        None if site.aliased || site.role == Role::Unload => table,
+        None => format!("{table} AS {}", site.last),
+    };
     splices.push(Splice { place, text, kept });
     if !site.aliased {
         for prefix in &site.prefixes {
@@ -397,6 +407,10 @@ fn splice_site(
 fn sampled<'c>(clause: &'c str, blame: &Blame) -> Result<(&'c str, &'c str), Unmaskable> {
     let tokens = gate::tokens(clause).map_err(|_| blame.form())?;
     let is = |text: &str, words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    // A change says what a row was before: whether that row was one of those shown is not sure.
+    if tokens.first().is_some_and(|token| is(token.text, &["CHANGES"])) {
+        return Err(blame.qualified("CHANGES"));
+    }
     let mut depth = 0_i32;
     let start = tokens.iter().find(|token| {
         depth += i32::from(token.text == "(") - i32::from(token.text == ")");

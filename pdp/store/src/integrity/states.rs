@@ -84,6 +84,7 @@ impl States {
             Event::ApprovalConsumed { approval_id, .. } => self.stepped(approval_id, State::Consumed),
             Event::SessionRefused { .. }
             | Event::Outcome(_)
+            | Event::DeliveryCut(_)
             | Event::ApprovalVoteRefused { .. }
             | Event::BundleLoaded { .. }
             | Event::BundleRefused { .. }

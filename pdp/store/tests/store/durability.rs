@@ -12,7 +12,7 @@ use icegate_pdp_audit::{DecisionEvent, Event, RunStatus, Verifier};
 use icegate_pdp_model::Timestamp;
 use icegate_pdp_store::{Change, Options, RECORD_BYTES_MAX, Revocation, StateChange, Store, StoreError};
 
-use crate::fixture::{Place, decision, event, fill, outcome, put, put_at};
+use crate::fixture::{Place, cut, decision, event, fill, outcome, put, put_at};
 
 #[tokio::test]
 async fn what_was_committed_is_there_after_closing() {
@@ -125,6 +125,23 @@ async fn an_outcome_is_written_once() {
     assert_eq!(store.outcome_of("d1").await.unwrap().unwrap().status, RunStatus::Succeeded);
     assert_eq!(store.outcome_of("d2").await.unwrap().unwrap().status, RunStatus::Failed);
     assert_eq!(store.outcome_of("d3").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_cut_is_on_record_once_for_its_decision_whatever_comes_first() {
+    let place = Place::new();
+    let store = place.open().await;
+    put(&store, event(decision("d1"))).await;
+    let first = put(&store, cut("d1", 3)).await;
+    let end = put(&store, outcome("d1", RunStatus::Succeeded)).await;
+    assert_eq!((first.seq, first.repeated, end.seq, end.repeated), (2, false, 3, false));
+    let again = put(&store, cut("d1", 4)).await;
+    assert_eq!((again.seq, again.repeated), (first.seq, true));
+    // Of a decision that is not on record yet.
+    put(&store, cut("d2", 0)).await;
+    put(&store, event(decision("d2"))).await;
+    assert!(put(&store, cut("d2", 0)).await.repeated);
+    assert_eq!(store.integrity().await.unwrap().problems, Vec::<String>::new());
 }
 
 #[tokio::test]

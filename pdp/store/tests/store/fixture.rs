@@ -1,6 +1,8 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
-use icegate_pdp_audit::{Client, DecisionEvent, Event, ObjectNote, OutcomeEvent, RunStatus, StatementNote, Who};
+use icegate_pdp_audit::{
+    Client, CutEvent, CutReason, DecisionEvent, Event, ObjectNote, OutcomeEvent, RunStatus, StatementNote, Who,
+};
 use icegate_pdp_model::{
     Agent, Assurance, Effect, Kind, Level, ObjectKind, Outcome, Principal, SessionContext, Timestamp, Verb,
 };
@@ -117,6 +119,17 @@ pub(crate) fn reads(name: &str, columns: &[&str]) -> StatementNote {
 
 pub(crate) fn outcome(decision_id: &str, status: RunStatus) -> Event {
     Event::Outcome(OutcomeEvent { status, ..OutcomeEvent::unknown(decision_id, "s1") })
+}
+
+pub(crate) fn cut(decision_id: &str, part: u32) -> Event {
+    Event::DeliveryCut(CutEvent {
+        decision_id: decision_id.into(),
+        session_id: "s1".into(),
+        query_id: None,
+        part,
+        reason: CutReason::Masking,
+        cut: Timestamp(0),
+    })
 }
 
 pub(crate) fn event(decision: DecisionEvent) -> Event {

@@ -8,7 +8,7 @@ use icegate_pdp_model::{SessionContext, Timestamp};
 use icegate_pdp_store::{Change, Revocation, SessionState, StateChange, Store, StoreError};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 
-use crate::fixture::{Place, decision, event, fill, opened, outcome, person, put, put_at, session};
+use crate::fixture::{Place, cut, decision, event, fill, opened, outcome, person, put, put_at, session};
 
 const TRIGGERS: &str = "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' ORDER BY name";
 
@@ -116,6 +116,26 @@ async fn everything_altered_is_named() {
             found[0] = found[0].trim_start_matches(|char: char| char.is_ascii_digit()).to_owned();
         }
         assert_eq!(found, wanted, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn a_cut_is_of_its_own_decision() {
+    for (sql, wanted) in [
+        ("SELECT 1", &[][..]),
+        ("UPDATE runs SET cut_seq = NULL", &[2]),
+        ("UPDATE runs SET cut_seq = 1", &[1, 2]),
+        ("UPDATE runs SET decision_id = 'd2' WHERE decision_id = 'd1'", &[1, 2]),
+    ] {
+        let place = Place::new();
+        let store = place.open().await;
+        put(&store, event(decision("d1"))).await;
+        put(&store, cut("d1", 0)).await;
+        store.close().await;
+        tamper(&place.path(), sql).await;
+        let found = place.open().await.integrity().await.unwrap().problems;
+        let differs = |seq: &u64| format!("what searches use of record {seq} is not what the record says");
+        assert_eq!(found, wanted.iter().map(differs).collect::<Vec<_>>(), "{sql}");
     }
 }
 

@@ -4,9 +4,9 @@ use icegate_pdp_audit::{DecisionEvent, Event, RunStatus, Who};
 use icegate_pdp_model::{Outcome, Timestamp};
 use icegate_pdp_store::{Search, Store, StoreError};
 
-use crate::fixture::{Place, agent_of, decision, event, outcome, person, put_at, reads};
+use crate::fixture::{Place, agent_of, cut, decision, event, outcome, person, put_at, reads};
 
-/// Records 1 to 9, one second apart.
+/// Records 1 to 11, one second apart.
 async fn filled() -> (Place, Store) {
     let place = Place::new();
     let store = place.open().await;
@@ -39,6 +39,9 @@ async fn filled() -> (Place, Store) {
             statements: vec![reads(r#""s3://bucket/out/x.csv""#, &[])],
             ..of("d9", &ana, "copy into", Outcome::Deny)
         }),
+        cut("d1", 3),
+        // Its decision is not on record.
+        cut("d11", 0),
     ];
     for (at, one) in (1..).zip(events) {
         put_at(&store, one, at * 1000).await.unwrap();
@@ -64,16 +67,18 @@ async fn every_filter_finds_what_it_says() {
     let from = |from: i64, to: i64| Search { from: Some(Timestamp(from)), to: Some(Timestamp(to)), ..all() };
     let (d1, d5) = ((1, Some(2)), (5, Some(6)));
     let cases = [
-        (all(), vec![(9, None), (8, None), (7, None), d5, (4, None), (3, None), d1]),
+        (all(), vec![(11, None), (9, None), (8, None), (7, None), d5, (4, None), (3, None), d1]),
         (principal("corp/ana"), vec![(9, None), (8, None), d1]),
         (principal("ana"), vec![(9, None), (8, None), (4, None), d1]),
         (principal("an"), vec![]),
         (principal("corp/an%"), vec![]),
         (Search { agent: text("copilot"), ..all() }, vec![d5, (3, None)]),
         (from(4000, 5000), vec![d5, (4, None)]),
-        (Search { from: Some(Timestamp(8500)), ..all() }, vec![(9, None)]),
+        (Search { from: Some(Timestamp(8500)), ..all() }, vec![(11, None), (9, None)]),
         (Search { to: Some(Timestamp(1000)), ..all() }, vec![d1]),
         (from(9001, 9999), vec![]),
+        // What belongs to a decision has its time.
+        (from(10_000, 10_999), vec![]),
         (object("sales"), vec![d5, (4, None), (3, None), d1]),
         (object("SALES.PUBLIC"), vec![d5, d1]),
         (object("sales.public.customers"), vec![d5, d1]),
@@ -89,6 +94,12 @@ async fn every_filter_finds_what_it_says() {
         (word("succeeded"), vec![d1]),
         (word("failed"), vec![d5]),
         (word("withheld"), vec![]),
+        (word("cut"), vec![d1]),
+        (Search { principal: text("ana"), ..word("cut") }, vec![d1]),
+        (Search { principal: text("bob"), ..word("cut") }, vec![]),
+        (Search { from: Some(Timestamp(2000)), ..word("cut") }, vec![]),
+        (Search { text: text("email"), ..word("cut") }, vec![d1]),
+        (Search { decision_id: text("d11"), ..all() }, vec![(11, None)]),
         (saying("select"), vec![d5, d1]),
         (saying("EMAIL"), vec![d1]),
         (saying("GRÖSSE"), vec![]),
@@ -107,12 +118,15 @@ async fn every_filter_finds_what_it_says() {
     for (search, wanted) in cases {
         assert_eq!(found(&store, &search).await, wanted, "{search:?}");
     }
+    let entries = store.search(&all()).await.unwrap().entries;
+    let cuts = entries.iter().filter_map(|entry| Some((entry.record.seq, entry.cut.as_ref()?.seq)));
+    assert_eq!(cuts.collect::<Vec<_>>(), [(1, 10)]);
 }
 
 #[tokio::test]
 async fn pages_join_without_gap_or_overlap() {
     let (_place, store) = filled().await;
-    for (text, wanted) in [(None, vec![9, 8, 7, 5, 4, 3, 1]), (Some("e".to_owned()), vec![5, 3, 1])] {
+    for (text, wanted) in [(None, vec![11, 9, 8, 7, 5, 4, 3, 1]), (Some("e".to_owned()), vec![5, 3, 1])] {
         for limit in 1..=8 {
             let mut search = Search { limit, text: text.clone(), ..Search::default() };
             let mut places = Vec::new();
@@ -137,7 +151,7 @@ async fn senseless_searches_say_so() {
     assert_eq!(
         refused.to_string(),
         "`denied` is neither an outcome (allow, deny, mask, needs-approval) nor a status (succeeded, failed, cancelled, \
-         withheld, not-sent, unknown)"
+         withheld, not-sent, unknown) nor `cut`"
     );
     let refused = store.search(&Search { limit: 1001, ..Search::default() }).await.unwrap_err();
     assert!(matches!(refused, StoreError::Invalid(_)), "{refused:?}");
@@ -148,10 +162,10 @@ async fn records_are_exported_in_order() {
     let (_place, store) = filled().await;
     let places =
         async |from, to| -> Vec<u64> { store.export(from, to).await.unwrap().into_iter().map(|row| row.seq).collect() };
-    assert_eq!(places(0, 0).await, (1..=9).collect::<Vec<_>>());
+    assert_eq!(places(0, 0).await, (1..=11).collect::<Vec<_>>());
     assert_eq!(places(3, 5).await, [3, 4, 5]);
-    assert_eq!(places(8, 0).await, [8, 9]);
-    assert_eq!(places(10, 0).await, [0; 0]);
+    assert_eq!(places(8, 0).await, [8, 9, 10, 11]);
+    assert_eq!(places(12, 0).await, [0; 0]);
 }
 
 #[tokio::test]

@@ -202,11 +202,13 @@ impl Reader<'_, '_> {
                 // Behind an alias it samples what the alias stands for.
                 let outside = version.is_none() && matches!(sample, Some(TableSampleKind::AfterTableAlias(_)));
                 let changes = matches!(version, Some(TableVersion::Changes { .. }));
+                let added = if changes { with_changes(scope) } else { &[] };
                 let places = self.places;
                 if let Some(site) = site.and_then(|site| self.sites.get_mut(site)) {
                     let name_end = site.name.as_ref().map(|name| name.end);
+                    site.added = added;
                     site.clause_end = match (qualified, places, name_end) {
-                        (Some(_), Some(places), Some(end)) if !changes => moving_clause(places, end),
+                        (Some(_), Some(places), Some(end)) => moving_clause(places, end),
                         _ => None,
                     };
                     site.qualified = qualified.filter(|_| site.clause_end.is_none() && !outside);
@@ -508,7 +510,38 @@ impl Reader<'_, '_> {
     }
 }
 
-/// Where the time travel and sampling end that stand right behind a name.
+/// What CHANGES adds to a relation's columns: what was done to a row, and no value of it (Snowflake docs, "CHANGES", read
+/// 2026-11).
+const CHANGE_COLUMNS: &[&str] = &["METADATA$ACTION", "METADATA$ISUPDATE", "METADATA$ROW_ID"];
+
+/// The relation that was named last has them, too.
+fn with_changes(scope: &mut Scope<'_>) -> &'static [&'static str] {
+    if let Some(visible) = scope.visible.last_mut() {
+        let origin = || Origin::Derived(Box::new(Lineage::none()));
+        let added = CHANGE_COLUMNS.iter();
+        visible.columns.extend(added.map(|&name| VisibleColumn { name: name.into(), origin: origin(), merged: false }));
+    }
+    CHANGE_COLUMNS
+}
+
+/// Where the clause ends that stands right behind a place: this word and what is in brackets.
+pub(crate) fn clause_of(word: &str, places: &Places<'_>, start: usize) -> Option<usize> {
+    let mut tokens = Tokens::of(places.after(start)?);
+    tokens.next().ok()?.filter(|token| token.text.eq_ignore_ascii_case(word))?;
+    let mut depth = 0_usize;
+    while let Some(token) = tokens.next().ok()? {
+        match token.text {
+            "(" => depth += 1,
+            ")" if depth == 1 => return Some(start + token.start + token.text.len()),
+            ")" => depth = depth.checked_sub(1)?,
+            _ if depth == 0 => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Where the time travel, changes and sampling end that stand right behind a name.
 fn moving_clause(places: &Places<'_>, name_end: usize) -> Option<usize> {
     let mut tokens = Tokens::of(places.after(name_end)?);
     let mut next = || tokens.next().ok().flatten();
@@ -523,7 +556,7 @@ fn moving_clause(places: &Places<'_>, name_end: usize) -> Option<usize> {
             if among(due, &["BERNOULLI", "SYSTEM", "ROW", "BLOCK"]) {
                 due = next();
             }
-        } else if among(due, &["AT", "BEFORE", "SEED", "REPEATABLE"]) {
+        } else if among(due, &["CHANGES", "AT", "BEFORE", "END", "SEED", "REPEATABLE"]) {
             due = next();
         } else {
             return end;

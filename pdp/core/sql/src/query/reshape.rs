@@ -10,7 +10,7 @@ use sqlparser::ast::{
 
 use crate::{
     names,
-    query::check_order,
+    query::{check_order, from::clause_of},
     reader::{Columns, Lineage, Output, OutputColumn, Read, Reader, Role, absent, stop},
     scope::{Ctes, Origin, Scope, Visible, VisibleColumn, decide_rows},
 };
@@ -144,6 +144,12 @@ impl Reader<'_, '_> {
             return stop("this is no MATCH_RECOGNIZE");
         };
         let (mut inner, input) = self.turned(table, scope.parent, ctes, rows)?;
+        let (site, places) = (inner.visible.first().and_then(|visible| visible.site), self.places);
+        if let Some(site) = site.and_then(|site| self.sites.get_mut(site)) {
+            let start = site.clause_end.or(site.name.as_ref().map(|name| name.end));
+            let ends = places.zip(start).and_then(|(places, start)| clause_of("MATCH_RECOGNIZE", places, start));
+            site.match_end = ends;
+        }
         let mut words = Vec::new();
         pattern_words(pattern, &mut words)?;
         for SymbolDefinition { symbol, definition: _ } in symbols {
