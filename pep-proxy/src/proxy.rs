@@ -194,7 +194,7 @@ impl Proxy {
             | Route::ApiCancel(_) => {
                 return Err(unknown_route(&RouteError::Unknown));
             }
-            Route::AbortById(id) => answer::abort_by_id(self, &self.session(call).await?, &id).await?,
+            Route::AbortById(id) => answer::abort_by_id(self, &*self.session(call).await?, &id).await?,
         };
         Ok(body.into())
     }

@@ -229,7 +229,9 @@ impl Matrix {
             }
             "cancel" => {
                 let words = format!("forever {tag}");
-                ensure!(stand_in.aborted().iter().any(|sql| sql.contains(&words)), "the warehouse was not told");
+                let (sent, aborted) = (stand_in.statements(), stand_in.aborted());
+                let mut sent = sent.iter().filter(|sql| sql.contains(&words)).peekable();
+                ensure!(sent.peek().is_some() && sent.all(|sql| aborted.contains(sql)), "the warehouse was not told");
                 Ok(())
             }
             "renewal" => {
