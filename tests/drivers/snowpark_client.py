@@ -2,11 +2,13 @@
 
 from importlib.metadata import version
 
+import pandas
 import snowflake.snowpark
 from snowflake.snowpark.functions import col
 
 from matrix import (
     BROKEN,
+    BULK_ROWS,
     DENIED,
     FOREVER,
     HELD,
@@ -20,11 +22,11 @@ from matrix import (
     SLOW,
     TABLES,
     TAG,
+    Refused,
     arguments,
     check,
     fails,
     not_offered,
-    not_run,
     refused,
     renews,
     run,
@@ -73,6 +75,24 @@ said = says(lambda sql: [cell for (cell,) in rows("deep", sql)])
 def binds():
     found = rows("sql", "SELECT ID, STATUS FROM ORDERS WHERE ID = ? AND STATUS = ?", [103, "shipped"])
     check(found == [(103, "shipped")], found)
+
+
+def loaded(source):
+    found = rows("sql", f"SELECT COUNT(*), SUM(ID) FROM SALES.STAGING.LEADS WHERE SOURCE = '{source}'")
+    check(found == [(BULK_ROWS, sum(range(BULK_ROWS)))], found)
+
+
+def array_binds():
+    # So many cells go as bound values into a table of their own.
+    frame = session("sql", "loader").create_dataframe([[number, TAG] for number in range(BULK_ROWS)], ["ID", "SOURCE"])
+    refused(lambda: frame.collect(), "SQL-UNRESOLVED")
+    raise Refused("`create_dataframe` binds many rows into a temporary table, which the catalog does not know")
+
+
+def file_load():
+    frame = pandas.DataFrame({"ID": range(BULK_ROWS), "SOURCE": f"file {TAG}"})
+    session("sql", "loader").write_pandas(frame, "LEADS", database="SALES", schema="STAGING")
+    loaded(f"file {TAG}")
 
 
 def error():
@@ -131,8 +151,8 @@ run(
         "json-parts": said(f"SELECT 'chunks json gzip headers {TAG}'", *PARTS),
         "arrow-parts": said(f"SELECT 'chunks arrow gzip headers {TAG}'", *PARTS),
         "binds": binds,
-        "array-binds": not_run("fakesnow cannot read `$1` over VALUES, as `create_dataframe` does"),
-        "file-load": not_run("fakesnow reads no stage between quotes, as `write_pandas` writes it"),
+        "array-binds": array_binds,
+        "file-load": file_load,
         "error": error,
         "denial": denial,
         "hold": hold,
