@@ -4,7 +4,7 @@ use icegate_pdp_approval::{Approval, State};
 use icegate_pdp_decision::BoundValues;
 use icegate_pdp_model::{
     Agent, Assurance, ColumnName, Decision, Mask, MaskedOutput, Outcome, Principal, Reason, ResultMask, SessionContext,
-    StatementAnalysis, Timestamp,
+    StatementAnalysis, Stops, Timestamp,
 };
 use icegate_proto::v1;
 use serde_json::Value;
@@ -120,8 +120,18 @@ pub(crate) fn decision(decision: &Decision) -> v1::DecideResponse {
         result_shapes: decision.statements.iter().map(result_shape).collect(),
         result_masks: decision.result_masks.iter().map(result_mask).collect(),
         names_bound: decision.names_bound.clone(),
+        stop: decision.statements.iter().find_map(|statement| statement.stops.as_ref()).map(stop),
         ..Default::default()
     }
+}
+
+fn stop(stops: &Stops) -> v1::Stop {
+    use v1::stop::Of;
+    let of = match stops {
+        Stops::Query(id) => Of::QueryId(id.clone()),
+        Stops::Session(number) => Of::SessionNumber(*number),
+    };
+    v1::Stop { of: Some(of) }
 }
 
 /// A mask that is none of the result's goes as one that nobody knows: the PEP refuses it.

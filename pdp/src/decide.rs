@@ -289,7 +289,8 @@ impl Pdp {
             asked.earlier = self.earlier(&asked.request.sql, &asked.bound, &asked.session, &asked.bundle).await?;
             decision = self.judge_once(asked, approvals.clone()).await?;
         }
-        Ok(if asked.request.masks_results { decision } else { without_result_masks(decision) })
+        let decision = if asked.request.masks_results { decision } else { without_result_masks(decision) };
+        Ok(if asked.request.stops { decision } else { without_stops(decision) })
     }
 
     /// The pure part, wherever its text belongs.
@@ -360,8 +361,10 @@ impl Pdp {
         let mut cacheable_seconds = 0;
         match decision.outcome {
             Outcome::Allow | Outcome::Mask if approval.is_none() => {
-                // A result is read again as long as it is what it was: that is looked up every time.
-                cacheable_seconds = if asked.earlier.is_empty() { settings.cache_seconds } else { 0 };
+                // A result is read again as long as it is what it was: that is looked up every time. What stops
+                // others is done once.
+                let lasts = asked.earlier.is_empty() && !stops(decision);
+                cacheable_seconds = if lasts { settings.cache_seconds } else { 0 };
                 if cacheable_seconds > 0 {
                     let until = asked.now.plus_seconds(i64::from(cacheable_seconds) + CACHE_GRACE_SECONDS);
                     let principal_digest = asked.session.principal_digest.clone();
@@ -448,6 +451,22 @@ fn without_result_masks(decision: Decision) -> Decision {
     let reason = Reason::new(
         Code::MaskImpossible,
         "This statement's result has to be masked by the proxy, and the one you are connected to does not do that; leave the masked columns out, and tell your icegate administrator.",
+    );
+    Decision { statements: decision.statements, policies: decision.policies, ..Decision::deny(reason) }
+}
+
+fn stops(decision: &Decision) -> bool {
+    decision.statements.iter().any(|statement| statement.stops.is_some())
+}
+
+/// A PEP that does not say that it stops statements itself would send the text, whose ids may be anybody's.
+fn without_stops(decision: Decision) -> Decision {
+    if decision.outcome == Outcome::Deny || !stops(&decision) {
+        return decision;
+    }
+    let reason = Reason::new(
+        Code::SqlUnknown,
+        "The proxy you are connected to does not stop statements by SQL; use your client's own way to cancel, and tell your icegate administrator.",
     );
     Decision { statements: decision.statements, policies: decision.policies, ..Decision::deny(reason) }
 }

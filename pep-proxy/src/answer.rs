@@ -2,6 +2,7 @@
 //! the session's own statements mean anything; any other id is unknown.
 
 mod ledger;
+pub(crate) mod stop;
 
 use std::{
     path::Path,
@@ -455,22 +456,26 @@ pub(crate) async fn abort_by_request(proxy: &Arc<Proxy>, session: &Arc<Session>,
 }
 
 /// Serves `POST /queries/<id>/abort-request`.
-pub(crate) async fn abort_by_id(proxy: &Arc<Proxy>, session: &Arc<Session>, query_id: &QueryId) -> Result<Bytes, Stop> {
+pub(crate) async fn abort_by_id(proxy: &Proxy, session: &Session, query_id: &QueryId) -> Result<Bytes, Stop> {
+    Ok(stopped_or_not(stop_query(proxy, session, query_id).await?))
+}
+
+/// Stops one statement; says whether it ran.
+async fn stop_query(proxy: &Proxy, session: &Session, query_id: &QueryId) -> Result<bool, Stop> {
     if let Some(run) = held(proxy, session, query_id) {
         match run.state() {
             State::Working | State::Held(..) => {
                 run.cancel();
                 stop_upstream(proxy, session, &run).await;
-                return Ok(stopped_or_not(true));
+                return Ok(true);
             }
-            State::Done(done) if done.status != MonitoredStatus::Running => return Ok(own::abort_not_running().into()),
+            State::Done(done) if done.status != MonitoredStatus::Running => return Ok(false),
             State::Done(_) => {}
         }
     }
     let binding = proxy.queries.of_session(query_id, session)?;
     let upstream_id = binding.upstream_id.as_ref().unwrap_or(query_id);
-    let stopped = abort_query(proxy, session, upstream_id).await?;
-    Ok(stopped_or_not(stopped))
+    abort_query(proxy, session, upstream_id).await
 }
 
 /// Stops at Snowflake what this run has sent, as far as that goes. The reply to the statement itself tells what came of it.

@@ -12,7 +12,7 @@ use std::{
 use icegate_pep_protocol::{QueryRequest, RequestId, Stamp, reply::ErrorText, stamp};
 use icegate_proto::v1::{
     AppendIntentRequest, DecideRequest, DecideResponse, JournaledIntent, Outcome, ResultMask, ResultShape,
-    SessionChange, SessionContext,
+    SessionChange, SessionContext, Stop as Stopping,
 };
 use tonic::Code;
 use tracing::{debug, warn};
@@ -39,6 +39,7 @@ pub(crate) struct Permitted {
     result_shapes: Vec<ResultShape>,
     result_masks: Vec<ResultMask>,
     error_text: ErrorText,
+    stops: Option<Stopping>,
 }
 
 impl fmt::Debug for Permitted {
@@ -82,6 +83,11 @@ impl Permitted {
 
     pub(crate) fn error_text(&self) -> ErrorText {
         self.error_text
+    }
+
+    /// What is to be stopped here; then nothing is sent.
+    pub(crate) fn stops(&self) -> Option<&Stopping> {
+        self.stops.as_ref()
     }
 }
 
@@ -152,7 +158,7 @@ async fn decided(proxy: &Proxy, question: Question<'_>) -> Result<Answer, Stop> 
     }
     let decision = proxy.pdp.decide(request(question)).await?;
     let answer = acted_on(question, &decision)?;
-    if question.approval_id.is_none() && matches!(answer, Answer::Permitted(_)) {
+    if question.approval_id.is_none() && matches!(answer, Answer::Permitted(_)) && decision.stop.is_none() {
         proxy.cache.keep(asked, &decision, names);
     }
     Ok(answer)
@@ -170,6 +176,7 @@ fn request(question: Question<'_>) -> DecideRequest {
         approval_id: question.approval_id.unwrap_or_default().to_owned(),
         masks_results: true,
         keeps_names: true,
+        stops: true,
     }
 }
 
@@ -203,6 +210,7 @@ fn acted_on(question: Question<'_>, decision: &DecideResponse) -> Result<Answer,
                 session_changes: &decision.session_changes,
                 result_shapes: &decision.result_shapes,
                 result_masks: &decision.result_masks,
+                stops: decision.stop.as_ref(),
             },
         )),
         Outcome::NeedsApproval => match &decision.approval {
@@ -266,6 +274,8 @@ fn permit_cached(question: Question<'_>, cached: &Cached, decision_id: String) -
         session_changes: &cached.session_changes,
         result_shapes: &cached.result_shapes,
         result_masks: &cached.result_masks,
+        // Such a decision is not kept.
+        stops: None,
     };
     permit(question, decision_id, &cached.sql, cached.masked, foreseen)
 }
@@ -277,6 +287,7 @@ struct Foreseen<'a> {
     session_changes: &'a [SessionChange],
     result_shapes: &'a [ResultShape],
     result_masks: &'a [ResultMask],
+    stops: Option<&'a Stopping>,
 }
 
 fn permit(question: Question<'_>, decision_id: String, sql: &str, masked: bool, foreseen: Foreseen<'_>) -> Answer {
@@ -297,5 +308,6 @@ fn permit(question: Question<'_>, decision_id: String, sql: &str, masked: bool, 
         result_shapes: foreseen.result_shapes.to_vec(),
         result_masks: foreseen.result_masks.to_vec(),
         error_text: if rewritten { ErrorText::Withhold } else { ErrorText::Keep },
+        stops: foreseen.stops.cloned(),
     }))
 }

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
-    answer,
+    answer::{self, stop},
     ask::{self, Answer, Question, Waiting},
     forward::{self, Forwarded},
     hold,
@@ -294,6 +294,10 @@ async fn once(
         Answer::Stop(stop) => return Once::stopped(&stop, run, held),
         Answer::Waits(waiting) => return Once::Waits(waiting),
     };
+    if let Some(stops) = permitted.stops() {
+        let (done, end) = stop::answer(proxy, session, run, request, &context, stops).await;
+        return Once::Ended(Box::new((done, Some((permitted.decision_id().to_owned(), end)))));
+    }
     // First this, then the look: whoever stops it now is seen here, or sees that there is something to stop at Snowflake.
     run.mark_sent(permitted.sql());
     let worn = proxy.masking.pin(permitted.result_masks(), permitted.result_shapes());

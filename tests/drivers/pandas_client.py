@@ -1,9 +1,10 @@
 """pandas: rows as frames."""
 
 import pandas
+from snowflake.connector.pandas_tools import write_pandas
 
-from matrix import MASKED, PARTS, SHOWN, TAG, check, not_offered, not_run, run, says
-from python_connector import CAPABILITIES, session
+from matrix import BULK_ROWS, MASKED, PARTS, SHOWN, TAG, check, not_offered, run, says
+from python_connector import CAPABILITIES, rows, session
 
 
 def frame(stack, sql):
@@ -19,6 +20,14 @@ def masked():
 said = says(lambda sql: frame("deep", sql)["SAID"].tolist())
 
 
+def file_load():
+    frame = pandas.DataFrame({"ID": range(BULK_ROWS), "SOURCE": f"file {TAG}"})
+    loaded, _, count, _ = write_pandas(session("sql", "loader"), frame, "LEADS", database="SALES", schema="STAGING")
+    check(loaded and count == BULK_ROWS, count)
+    found = rows("sql", "SELECT COUNT(*), SUM(ID) FROM SALES.STAGING.LEADS WHERE SOURCE = ?", (f"file {TAG}",))
+    check(found == [(BULK_ROWS, sum(range(BULK_ROWS)))], found)
+
+
 only_arrow = not_offered("`fetch_pandas_all` takes Arrow only")
 
 if __name__ == "__main__":
@@ -31,6 +40,6 @@ if __name__ == "__main__":
             "json-parts": only_arrow,
             "arrow": said(f"SELECT 'arrow {TAG}'"),
             "arrow-parts": said(f"SELECT 'chunks arrow gzip headers {TAG}'", *PARTS),
-            "file-load": not_run("fakesnow reads no stage between quotes, as `write_pandas` writes it"),
+            "file-load": file_load,
         },
     )

@@ -22,7 +22,6 @@ from matrix import (
     SLOW,
     TABLES,
     TAG,
-    NotRun,
     about,
     arguments,
     check,
@@ -89,12 +88,11 @@ def array_binds():
 
 
 def file_load():
-    if VERSION.startswith("5."):
-        raise NotRun("fakesnow's stage names no region, which this client wants")
     file = pathlib.Path(about["home"], "rows.csv")
     file.write_text("".join(f"{number},file {TAG}\n" for number in range(BULK_ROWS)))
     rows("sql", f"CREATE TEMP STAGE SALES.STAGING.{TAG}", person="loader")
-    put = rows("sql", f"PUT 'file://{file}' @SALES.STAGING.{TAG} AUTO_COMPRESS = FALSE", person="loader")
+    # Not to overwrite, connector 5 wants of an address what fakesnow's does not allow.
+    put = rows("sql", f"PUT 'file://{file}' @SALES.STAGING.{TAG} AUTO_COMPRESS = FALSE OVERWRITE = TRUE", person="loader")
     check(put[0][6] == "UPLOADED", put)
     copy = f"COPY INTO SALES.STAGING.LEADS (ID, SOURCE) FROM @SALES.STAGING.{TAG} FILE_FORMAT = (TYPE = CSV)"
     rows("sql", copy, person="loader")

@@ -1,16 +1,24 @@
 """Snowflake CLI, one command at a time."""
 
+import fcntl
 import json
 import os
 import pathlib
+import pty
+import re
+import select
+import struct
 import subprocess
 import sys
+import termios
+import time
 from importlib.metadata import version
 
 from matrix import (
     BROKEN,
     BULK_ROWS,
     DENIED,
+    FOREVER,
     HELD,
     INSERT,
     MASKED,
@@ -18,6 +26,7 @@ from matrix import (
     ORDERS_COLUMNS,
     PARTS,
     SHOWN,
+    SLOW,
     TABLES,
     TAG,
     about,
@@ -25,7 +34,6 @@ from matrix import (
     check,
     fails,
     not_offered,
-    not_run,
     refused,
     run,
     says,
@@ -47,6 +55,61 @@ def snow(stack, *words, person="ana", how="oauth"):
     if done.returncode != 0:
         raise AssertionError(done.stdout + done.stderr)
     return json.loads(done.stdout)
+
+
+class Typed:
+    """`snow sql` at a terminal: what is typed, and what the screen says."""
+
+    def __init__(self, stack):
+        rows(stack, "SELECT 1")
+        self.screen = ""
+        words = [SNOW, "--config-file", pathlib.Path(about["home"], f"{stack}-ana-oauth.toml"), "sql", "-c", "it"]
+        child, self.terminal = pty.fork()
+        if child == 0:
+            os.execve(SNOW, [str(word) for word in words], {**os.environ, "TERM": "dumb", "NO_COLOR": "1", "COLUMNS": "250"})
+        fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 250, 0, 0))
+        self.until(r"> $")
+
+    def until(self, pattern):
+        """Waits until the screen says so since the last was typed."""
+        ends = time.monotonic() + 20
+        while time.monotonic() < ends:
+            found = re.search(pattern, self.screen)
+            if found:
+                return found[0]
+            if select.select([self.terminal], [], [], 0.2)[0]:
+                said = os.read(self.terminal, 65536).decode(errors="replace")
+                # It asks where the cursor is.
+                if "\x1b[6n" in said:
+                    os.write(self.terminal, b"\x1b[1;1R")
+                self.screen += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said)
+        raise AssertionError(self.screen[-1500:])
+
+    def type(self, line, pattern):
+        self.screen = ""
+        # Before the shell reads key by key, Enter would be another key.
+        while termios.tcgetattr(self.terminal)[3] & termios.ICANON:
+            time.sleep(0.05)
+        os.write(self.terminal, f"{line}\r".encode())
+        return self.until(pattern)
+
+
+ID = r"[0-9a-f]{8}-[0-9a-f-]{27}"
+
+
+def cancel():
+    typed = Typed("deep")
+    # The last `;` is for Enter.
+    query = typed.type(f"{FOREVER};>;", ID)
+    typed.type(f"!abort {query}", r"query \[" + query + r"\] terminated")
+
+
+def asynchronous():
+    typed = Typed("deep")
+    query = typed.type(f"{SLOW};>;", ID)
+    # It does not wait for a result that is not there yet.
+    while "rowtype" in typed.type(f"!result {query}", r"'rowtype'|[|│]\s*slow\b"):
+        pass
 
 
 def rows(stack, *statements, **more):
@@ -132,9 +195,9 @@ run(
         "error": error,
         "denial": denial,
         "hold": hold,
-        "cancel": not_run("its `!abort` was not tried"),
+        "cancel": cancel,
         "renewal": not_offered("a session lasts one command"),
-        "async": not_run("its `;>` was not tried"),
+        "async": asynchronous,
         "several": not_offered("it sends one statement at a time"),
         "transaction": transaction,
         "metadata": metadata,

@@ -20,7 +20,7 @@ use crate::node;
 use crate::stack::{environment, workspace};
 
 /// Longest that one client may take for everything.
-const CLIENT_SECONDS_MAX: u64 = 150;
+const CLIENT_SECONDS_MAX: u64 = 240;
 
 /// pandas and what builds on the connector's 4.x line, ADBC, and Node itself.
 pub const CLIENTS_PYTHON: Environment = Environment {

@@ -14,3 +14,4 @@ pub mod recorder;
 pub mod runs;
 pub mod stack;
 pub mod stand_in;
+pub mod translate;

@@ -17,6 +17,8 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::translate;
+
 /// One request and its answer.
 #[derive(Debug, Clone)]
 pub struct Exchange {
@@ -51,6 +53,8 @@ struct Shared {
     upstream: SocketAddr,
     client: Client<HttpConnector, Full<Bytes>>,
     seen: Mutex<Vec<Exchange>>,
+    /// What it saw is passed on in fakesnow's words.
+    translates: bool,
 }
 
 /// The running proxy. Dropping it stops it.
@@ -74,10 +78,23 @@ impl Recorder {
     ///
     /// When no port can be bound.
     pub async fn start(upstream: SocketAddr) -> anyhow::Result<Self> {
+        Self::start_as(upstream, false).await
+    }
+
+    /// The same in front of fakesnow, which gets what it is sent in [its own words](crate::translate).
+    ///
+    /// # Errors
+    ///
+    /// When no port can be bound.
+    pub async fn start_translating(upstream: SocketAddr) -> anyhow::Result<Self> {
+        Self::start_as(upstream, true).await
+    }
+
+    async fn start_as(upstream: SocketAddr, translates: bool) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let addr = listener.local_addr()?;
         let client = Client::builder(TokioExecutor::new()).build_http();
-        let shared = Arc::new(Shared { upstream, client, seen: Mutex::default() });
+        let shared = Arc::new(Shared { upstream, client, seen: Mutex::default(), translates });
         let routes = axum::Router::new().fallback(pass).with_state(Arc::clone(&shared));
         let server = tokio::spawn(async move { drop(axum::serve(listener, routes).await) });
         Ok(Self { addr, shared, server })
@@ -137,14 +154,29 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     else {
         return gone("not a target");
     };
-    let mut forwarded = http::Request::new(Full::new(body));
+    let translates = shared.translates && uri.path() == "/queries/v1/query-request";
+    let mut headers = end_to_end(&parts.headers);
+    let mut statement: Value = Value::Null;
+    let mut passed = body.clone();
+    if translates && let Ok(read) = serde_json::from_slice(&decompressed(&body)) {
+        statement = read;
+        let mut said = statement.clone();
+        translate::request(&mut said);
+        headers.remove(header::CONTENT_ENCODING);
+        passed = said.to_string().into();
+    }
+    let mut forwarded = http::Request::new(Full::new(passed));
     *forwarded.method_mut() = parts.method;
     *forwarded.uri_mut() = uri;
-    *forwarded.headers_mut() = end_to_end(&parts.headers);
+    *forwarded.headers_mut() = headers;
     let Ok(answer) = shared.client.request(forwarded).await else { return gone("the upstream does not answer") };
     let (answer_parts, answer_body) = answer.into_parts();
     let Ok(answer_body) = answer_body.collect().await else { return gone("the upstream broke off") };
-    let answer_body = answer_body.to_bytes();
+    let mut answer_body = answer_body.to_bytes();
+    if translates && let Ok(mut told) = serde_json::from_slice(&answer_body) {
+        translate::reply(&statement, &mut told);
+        answer_body = told.to_string().into();
+    }
     if let Some(exchange) = shared.seen.lock().unwrap_or_else(PoisonError::into_inner).get_mut(at) {
         exchange.response_headers = format!("{:?}", answer_parts.headers);
         exchange.response_wire = answer_body.clone();

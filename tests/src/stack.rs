@@ -24,6 +24,8 @@ use crate::stand_in::StandIn;
 pub enum Upstream {
     /// fakesnow with the sales database.
     Fakesnow,
+    /// The same behind a [translation](crate::translate) of what clients load with.
+    FakesnowLoads,
     /// Our own few words of Snowflake.
     StandIn,
 }
@@ -109,8 +111,9 @@ impl Stack {
         let issuer = Issuer::start().await?;
         let mut running = None;
         let mut stand_in = None;
+        let translates = upstream == Upstream::FakesnowLoads;
         let upstream = match upstream {
-            Upstream::Fakesnow => {
+            Upstream::Fakesnow | Upstream::FakesnowLoads => {
                 let python = environment(&WAREHOUSE).await?;
                 let warehouse = Warehouse::start(&python, &dir.path().join("fakesnow.log")).await?;
                 warehouse.fill(&Driver::start(&python).await?, seed).await?;
@@ -118,7 +121,8 @@ impl Stack {
             }
             Upstream::StandIn => stand_in.insert(StandIn::start().await?).addr(),
         };
-        let back = Recorder::start(upstream).await?;
+        let back =
+            if translates { Recorder::start_translating(upstream).await? } else { Recorder::start(upstream).await? };
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let config = service::pdp_config(free, dir.path(), &policies, &issuer.url());
         let pdp = Service::start_pdp(&programs.pdp, dir.path(), &config).await?;

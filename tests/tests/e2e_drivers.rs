@@ -94,7 +94,7 @@ impl Matrix {
     async fn start() -> anyhow::Result<Self> {
         let home = tempfile::tempdir()?;
         let policies = policies(home.path())?;
-        let sql = Stack::start_with(Upstream::Fakesnow, &policies, &seed_statements()).await?;
+        let sql = Stack::start_with(Upstream::FakesnowLoads, &policies, &seed_statements()).await?;
         let ttl = format!("session_ttl = \"{SESSION_SECONDS}s\"");
         let deep = Stack::start_tuned::<&str>(Upstream::StandIn, &policies, &[], &ttl).await?;
         greetings(deep.stand_in.as_ref().context("no stand-in")?);
@@ -204,12 +204,7 @@ impl Matrix {
                 ensure!(kinds.any(|list| list == listed), "no values reached the warehouse beside the text");
                 Ok(())
             }
-            "file-load" => {
-                let ran =
-                    |word: &str| seen.sql_back.iter().any(|one| sql_of(one).trim().to_uppercase().starts_with(word));
-                ensure!(ran("PUT ") && ran("COPY INTO "), "no file was loaded");
-                Ok(())
-            }
+            "file-load" => loaded(seen),
             "denial" => {
                 ensure!(
                     !seen.sql_back.iter().any(|one| sql_of(one).to_uppercase().contains("DROP SCHEMA")),
@@ -229,7 +224,9 @@ impl Matrix {
             }
             "cancel" => {
                 let words = format!("forever {tag}");
-                ensure!(stand_in.aborted().iter().any(|sql| sql.contains(&words)), "the warehouse was not told");
+                let (sent, aborted) = (stand_in.statements(), stand_in.aborted());
+                let mut sent = sent.iter().filter(|sql| sql.contains(&words)).peekable();
+                ensure!(sent.peek().is_some() && sent.all(|sql| aborted.contains(sql)), "the warehouse was not told");
                 Ok(())
             }
             "renewal" => {
@@ -326,6 +323,17 @@ fn carried(seen: &Seen, authenticator: &str, field: &str, client: &Client) -> an
         (said == authenticator || authenticator.is_empty()) && text_at(data, field).starts_with("eyJ")
     });
     ensure!(found, "no such login");
+    Ok(())
+}
+
+/// A file that came to the store, and was read from there.
+fn loaded(seen: &Seen) -> anyhow::Result<()> {
+    let texts: Vec<String> =
+        seen.sql_back.iter().map(|one| statement(&one.request_json()).trim().to_uppercase()).collect();
+    let ran = |word: &str| texts.iter().any(|text| text.starts_with(word));
+    ensure!(ran("PUT ") && ran("COPY INTO "), "no file was loaded");
+    let mut stored = seen.sql_back.iter().filter(|one| one.target.starts_with("/fs_bucket/"));
+    ensure!(stored.any(|one| !one.request.is_empty()), "no file came to the store");
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use icegate_cli::demo::driver::{Driver, rows};
 use icegate_cli::demo::issuer::{ANA, STELLA};
 use icegate_cli::demo::python::{DRIVER5, Environment, WAREHOUSE};
 use icegate_tests::stack::{Carrier, Stack, Upstream, environment, text_at};
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_drivers() -> anyhow::Result<()> {
@@ -49,6 +49,8 @@ async fn cases(stack: &Stack, with: &'static Environment) -> anyhow::Result<()> 
     let wanted = if driver.version().starts_with("4.") { "SELECT 'async'" } else { "slow" };
     ensure!(fetched.as_ref().is_ok_and(|rows| rows.rows == [[json!(wanted)]]), "{fetched:?}");
 
+    stopped_by_sql(stack, &driver).await?;
+
     let renewals = stand_in.renewals();
     let sql = format!("SELECT 'expire {}'", with.name);
     let expired = driver.execute("ana", &sql).await??;
@@ -87,6 +89,39 @@ async fn cases(stack: &Stack, with: &'static Environment) -> anyhow::Result<()> 
     ensure!(broken.errno == Some(2043) && broken.sqlstate.as_deref() == Some("02000"), "{broken:?}");
     ensure!(broken.message.contains("the object is broken"), "{broken:?}");
     driver.call("ana", "close", json!({})).await??;
+    Ok(())
+}
+
+/// What runs in the background, stopped by the id or the session of who runs it, and by nobody else's.
+async fn stopped_by_sql(stack: &Stack, driver: &Driver) -> anyhow::Result<()> {
+    let stand_in = stack.stand_in.as_ref().context("no stand-in")?;
+    let logins = stack.front.exchanges().into_iter().filter(|one| one.target.starts_with("/session/v1/login-request"));
+    let numbers: Vec<Value> = logins.map(|one| one.response_json()["data"]["sessionId"].clone()).collect();
+    let [.., ana, stella] = numbers.as_slice() else { anyhow::bail!("nobody is logged in") };
+    let forever = format!("SELECT 'forever {}'", driver.version());
+    for (by, other) in [("query", None), ("session", Some(stella))] {
+        let sql = format!("{forever} -- by {by}");
+        let sent = driver.call("ana", "execute_async", json!({ "sql": sql })).await??;
+        let id = sent["sfqid"].as_str().context("no query id")?.to_owned();
+        let own = match other {
+            None => format!("SELECT SYSTEM$CANCEL_QUERY('{id}')"),
+            Some(_) => format!("select system$cancel_all_queries({ana})"),
+        };
+        let foreign = other.map_or_else(|| own.clone(), |number| format!("select system$cancel_all_queries({number})"));
+        let who = if other.is_none() { "stella" } else { "ana" };
+        let Err(unknown) = driver.execute(who, &foreign).await? else { anyhow::bail!("{foreign} is another's") };
+        ensure!(unknown.message.contains("QUERY-UNKNOWN"), "{unknown:?}");
+        ensure!(!stand_in.aborted().contains(&sql), "another session stopped it");
+        let said = driver.execute("ana", &own).await??;
+        // Those that nobody has seen the end of are counted with it.
+        let wanted = if other.is_none() { format!("query [{id}] terminated.") } else { " cancelled.".to_owned() };
+        let [cells] = said.rows.as_slice() else { anyhow::bail!("{said:?}") };
+        ensure!(cells[0].as_str().is_some_and(|text| text.ends_with(&wanted)), "{said:?}");
+        ensure!(stand_in.aborted().contains(&sql), "the warehouse was not told");
+        let ended = rows(driver.call("ana", "fetch_async", json!({ "sfqid": id })).await?)?;
+        ensure!(ended.is_err(), "it is over: {ended:?}");
+    }
+    ensure!(!stand_in.statements().iter().any(|sql| sql.to_lowercase().contains("system$cancel")), "it was sent");
     Ok(())
 }
 

@@ -272,6 +272,30 @@ async fn sql_api(stack: &Stack) -> anyhow::Result<()> {
         ensure!(nothing.status == 404, "{path}: {}", nothing.text());
     }
 
+    // A name in a bound value is decided by, and stays where it was.
+    for (column, name, sent) in [
+        ("id", "sales.public.orders", Some("SELECT id AS said FROM IDENTIFIER(?)")),
+        ("email", "customers", Some("FROM IDENTIFIER(?)")),
+        ("id", "sales.hr.employees", None),
+        ("id", "nothing_of_this_name", None),
+        ("id", "orders o, customers", None),
+    ] {
+        let mut named = ask(&format!("SELECT {column} AS said FROM IDENTIFIER(?)"));
+        named["bindings"] = json!({ "1": { "type": "TEXT", "value": name } });
+        let before = stack.back.queries().len();
+        let answer = send("POST", "/api/v2/statements", &ana, named.clone()).await?;
+        let Some(wanted) = sent else {
+            let said = message(&answer.json()).to_owned();
+            ensure!(answer.status == 422 && said.starts_with("refused: "), "{name}: {}", answer.text());
+            ensure!(stack.back.queries().len() == before, "{name} was sent");
+            continue;
+        };
+        ensure!(answer.status == 200, "{}", answer.text());
+        let query = stack.back.queries().pop().context("nothing sent")?;
+        ensure!(text_at(&query, "sqlText").contains(wanted) && query["bindings"] == named["bindings"], "{query}");
+        ensure!((text_at(&query, "sqlText") == wanted) == (column == "id"), "masked or not: {query}");
+    }
+
     // In the background, several at once, and a refusal.
     let detached = send("POST", "/api/v2/statements?async=true", &ana, ask("SELECT 'slow'")).await?;
     ensure!(detached.status == 202, "{}", detached.text());

@@ -148,6 +148,7 @@ fn questions(bundle: &Bundle) -> Vec<(String, String, String)> {
     add("get", &"@SALES.STAGING.FILES", "GET @sales.staging.files file:///tmp/".into());
     add("set", &"TIMEZONE", "ALTER SESSION SET TIMEZONE = 'UTC'".into());
     add("begin", &"transaction", "BEGIN".into());
+    add("cancel", &"a statement", "SELECT SYSTEM$CANCEL_QUERY('01b0')".into());
     questions
 }
 

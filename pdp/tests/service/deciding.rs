@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-use icegate_proto::v1::{DecideRequest, Outcome, SearchRecordsRequest, WaitApprovalRequest, WatchRequest, result_mask};
+use icegate_proto::v1::{
+    DecideRequest, Outcome, SearchRecordsRequest, WaitApprovalRequest, WatchRequest, result_mask, stop,
+};
 use sqlx::{Connection as _, SqliteConnection};
 
 use crate::stand::{AGENT, ANA, STELLA, Stand, code_of, context};
@@ -92,6 +94,30 @@ async fn masks_of_the_result_go_to_a_pep_that_applies_them() {
     assert!(dropped.sql.contains(r#"CAST(NULL AS VARCHAR) AS "EMAIL""#), "{}", dropped.sql);
     let decides = decide(ask("SELECT id FROM customers WHERE email = 'a@b.c'", true)).await;
     assert_eq!((decides.outcome(), code_of(&decides)), (Outcome::Deny, "MASK-IMPOSSIBLE"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stops_others_goes_to_a_pep_that_does_it() {
+    let stand = Stand::start().await;
+    let ana = stand.session(ANA).await;
+    let sql = "select system$cancel_all_queries(4711)";
+    let ask = |stops| DecideRequest {
+        session_id: ana.session_id.clone(),
+        request_id: "r".into(),
+        sql: sql.into(),
+        context: Some(context()),
+        statement_count: 1,
+        stops,
+        ..Default::default()
+    };
+    let decide = async |request| stand.decisions().decide(request).await.unwrap().into_inner();
+    let allowed = decide(ask(true)).await;
+    assert_eq!((allowed.outcome(), allowed.sql.as_str()), (Outcome::Allow, sql), "{allowed:?}");
+    assert_eq!(allowed.stop.and_then(|stop| stop.of), Some(stop::Of::SessionNumber(4711)));
+    assert_eq!((allowed.statement_kinds, allowed.cacheable_seconds), (vec!["cancel".to_owned()], 0));
+    // It would send the text, and Snowflake would stop whatever has that number.
+    let older = decide(ask(false)).await;
+    assert_eq!((older.outcome(), code_of(&older), older.sql.as_str()), (Outcome::Deny, "SQL-UNKNOWN", ""));
 }
 
 #[tokio::test(flavor = "multi_thread")]

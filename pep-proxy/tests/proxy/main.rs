@@ -22,6 +22,7 @@ mod pdp;
 mod sighup;
 mod sign_in;
 mod stage;
+mod stopping;
 mod storage;
 mod tls;
 mod upstream;

@@ -174,13 +174,14 @@ pub struct Driver {
     client: Client<hyper_util::client::legacy::connect::HttpConnector, Full<Bytes>>,
     pub token: String,
     pub master: String,
+    pub number: u64,
     pub seen: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Driver {
     pub fn new(addr: SocketAddr) -> Self {
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { addr, client, token: String::new(), master: String::new(), seen: Arc::default() }
+        Self { addr, client, token: String::new(), master: String::new(), number: 0, seen: Arc::default() }
     }
 
     async fn ready(&self, metrics: SocketAddr) -> bool {
@@ -237,6 +238,7 @@ impl Driver {
         assert_eq!(reply["success"], true, "{reply}");
         self.token = reply["data"]["token"].as_str().unwrap().into();
         self.master = reply["data"]["masterToken"].as_str().unwrap().into();
+        self.number = reply["data"]["sessionId"].as_u64().unwrap();
     }
 
     pub async fn query(&self, sql: &str) -> Value {

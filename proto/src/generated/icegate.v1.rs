@@ -2828,6 +2828,9 @@ pub struct DecideRequest {
     /// for a name.
     #[prost(bool, tag = "10")]
     pub keeps_names: bool,
+    /// The PEP does what `DecideResponse.stop` says. Without it a decision that needs that is a refusal.
+    #[prost(bool, tag = "11")]
+    pub stops: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DecideResponse {
@@ -2874,6 +2877,28 @@ pub struct DecideResponse {
     /// Positions, from 1, of the bound values that name something (`IDENTIFIER(?)`). The decision holds for these values alone.
     #[prost(uint32, repeated, tag = "15")]
     pub names_bound: ::prost::alloc::vec::Vec<u32>,
+    /// Present: the statement does nothing but stop others (`SELECT SYSTEM$CANCEL_…`). The PEP stops them itself, as far as they
+    /// are the session's own, and sends nothing: the ids in the text may be the PEP's.
+    #[prost(message, optional, tag = "16")]
+    pub stop: ::core::option::Option<Stop>,
+}
+/// What is to be stopped. None of these: nothing the PEP knows.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Stop {
+    #[prost(oneof = "stop::Of", tags = "1, 2")]
+    pub of: ::core::option::Option<stop::Of>,
+}
+/// Nested message and enum types in `Stop`.
+pub mod stop {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Of {
+        /// One statement, by the id the client has for it.
+        #[prost(string, tag = "1")]
+        QueryId(::prost::alloc::string::String),
+        /// All statements of a session, by the number the client has for it.
+        #[prost(uint64, tag = "2")]
+        SessionNumber(u64),
+    }
 }
 /// What one output column wears.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -94,7 +94,16 @@ const capabilities = {
     assert.deepEqual(await count(TAG), { N: BULK_ROWS, S: SUM });
   },
   "file-load": async () => {
-    throw new NotRun("fakesnow's stage names no region, which this client wants");
+    const file = path.join(about.home, "rows.csv");
+    fs.writeFileSync(file, Array.from({ length: BULK_ROWS }, (_, number) => `${number},file ${TAG}\n`).join(""));
+    const stage = `SALES.STAGING.${TAG}`;
+    await rows("sql", `CREATE STAGE ${stage}`, undefined, "loader");
+    const put = `PUT 'file://${file}' @${stage} AUTO_COMPRESS = FALSE OVERWRITE = TRUE`;
+    const [uploaded] = await rows("sql", put, undefined, "loader");
+    assert.equal(uploaded.status, "UPLOADED");
+    const copy = `COPY INTO SALES.STAGING.LEADS (ID, SOURCE) FROM @${stage} FILE_FORMAT = (TYPE = CSV)`;
+    await rows("sql", copy, undefined, "loader");
+    assert.deepEqual(await count(`file ${TAG}`), { N: BULK_ROWS, S: SUM });
   },
   error: async () => {
     const raised = await fails(() => rows("deep", `SELECT 'broken ${TAG}'`), "the object is broken");

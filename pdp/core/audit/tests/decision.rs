@@ -54,6 +54,7 @@ fn statement() -> StatementAnalysis {
         why: None,
         facts: Facts::default(),
         session_changes: vec![],
+        stops: None,
     }
 }
 

@@ -36,6 +36,6 @@ pub use principal::{Agent, Assurance, Attribute, Principal};
 pub use rows::{Comparison, FilteredRelation, Operand, PatternPart, Predicate, RowFilter, RowValue};
 pub use statement::{
     Effect, Facts, Kind, Level, ObjectAccess, ObjectKind, OutputColumn, SessionChange, SessionContext,
-    StatementAnalysis, Transformation, Verb,
+    StatementAnalysis, Stops, Transformation, Verb,
 };
 pub use time::Timestamp;

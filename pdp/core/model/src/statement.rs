@@ -50,6 +50,9 @@ pub struct StatementAnalysis {
     /// Session parameters it sets to a literal.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub session_changes: Vec<SessionChange>,
+    /// What it stops; it is then nothing but the call that does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stops: Option<Stops>,
 }
 
 impl StatementAnalysis {
@@ -212,6 +215,8 @@ words! {
         Call = "call",
         /// EXECUTE.
         Execute = "execute",
+        /// Stopping statements: `SELECT SYSTEM$CANCEL_…(…)`.
+        Cancel = "cancel",
         /// A scripting block: BEGIN … END.
         Block = "block",
         /// PUT.
@@ -449,6 +454,16 @@ pub struct Facts {
     pub bytes: u64,
 }
 
+/// What a statement stops, by the id its text has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stops {
+    /// One statement, by its query id.
+    Query(String),
+    /// All statements of a session, by its number.
+    Session(u64),
+}
+
 /// A session parameter set or unset.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionChange {
@@ -487,6 +502,7 @@ mod tests {
             why: None,
             facts: Facts::default(),
             session_changes: Vec::new(),
+            stops: None,
         }
     }
 

@@ -78,6 +78,7 @@ fn statement(kind: Kind, objects: Vec<ObjectAccess>, columns: &[&str]) -> Statem
         why: None,
         facts: Facts::default(),
         session_changes: Vec::new(),
+        stops: None,
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
     scripting,
     stack::{OPERATORS_MAX, on_enough_stack},
     statement::{After, Draft, Stored, Unrewritable},
+    stops,
 };
 
 /// How much text is read at most.
@@ -218,6 +219,11 @@ fn read_all<'a>(
     catalog: &'a Catalog,
     limits: &Limits,
 ) -> Result<Vec<Reading<'a>>, AnalyzeError> {
+    if let [alone] = pieces
+        && let Some(reading) = stops::read(alone)
+    {
+        return Ok(vec![reading]);
+    }
     let mut session = session.clone();
     let mut request = Request { results: Arc::clone(results), ..Request::default() };
     let mut readings: Vec<Reading<'a>> = Vec::with_capacity(pieces.len());
@@ -331,6 +337,7 @@ pub(crate) fn understood<'a>(
             bytes: bytes as u64,
         },
         session_changes,
+        stops: None,
     };
     let Reader { known, numbered, sites, columns_read, through_made, earlier, .. } = reader;
     ((analysis, Plan { known, numbered, sites, columns_read, through_made, earlier, unmaskable, labels }), after)
@@ -380,6 +387,7 @@ fn by_head<'a>(
             ..Facts::default()
         },
         session_changes: Vec::new(),
+        stops: None,
     };
     let Reader { known, numbered, sites, columns_read, through_made, earlier, .. } = reader;
     let labels = Vec::new();
@@ -465,6 +473,7 @@ pub(crate) fn unknown<'a>(why: String, bytes: usize) -> Reading<'a> {
         why: Some(why),
         facts: Facts { bytes: bytes as u64, ..Facts::default() },
         session_changes: Vec::new(),
+        stops: None,
     };
     let plan = Plan {
         known: Vec::new(),

@@ -66,6 +66,7 @@ mod scope;
 mod scripting;
 mod stack;
 mod statement;
+mod stops;
 
 pub use analyze::{AnalyzeError, Analyzed, Limits, analyze, analyze_after};
 pub use bound::{BoundValues, Written};

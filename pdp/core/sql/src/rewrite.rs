@@ -485,6 +485,7 @@ fn prove(
                 && new.objects == old.objects
                 && new.exports == old.exports
                 && new.session_changes == old.session_changes
+                && new.stops == old.stops
                 && new.columns_read.difference(&old.columns_read).all(|column| gained.contains(column))
                 && old.columns_read.difference(&new.columns_read).all(|column| replaced.contains(column))
         })

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use icegate_pdp_model::{Catalog, ColumnName, Level, Mask, RelationName, SessionContext};
+use icegate_pdp_model::{Catalog, ColumnName, Level, Mask, RelationName, SessionContext, Stops};
 use icegate_pdp_sql::{BoundValues, Limits, Rewriting, Written, analyze};
 use serde::Deserialize;
 
@@ -39,6 +39,8 @@ struct Case {
     why: Option<String>,
     #[serde(default)]
     sets: Vec<String>,
+    #[serde(default)]
+    stops: Option<Stops>,
     /// `NAME = transformation [sources] by [control]`, of the first statement; a column that is stored has the name of
     /// its relation in front.
     #[serde(default)]
@@ -77,6 +79,7 @@ fn answer(case: &Case, catalog: &Catalog) -> Case {
         exports: statements.iter().flat_map(|s| s.exports.clone()).collect(),
         why: statements.iter().find_map(|s| s.why.clone()),
         sets: Vec::new(),
+        stops: statements.iter().find_map(|s| s.stops.clone()),
         projection: None,
         masks: case.masks.clone(),
         rewritten: None,

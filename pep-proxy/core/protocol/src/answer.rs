@@ -109,6 +109,41 @@ pub fn logged_out() -> &'static [u8] {
     DONE
 }
 
+/// The result of a statement that icegate itself has carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Said<'a> {
+    /// The statement.
+    pub query_id: &'a QueryId,
+    /// Where the session stands: database, schema, warehouse, role.
+    pub names: [&'a str; 4],
+    /// The one cell; without it there are no rows.
+    pub text: Option<&'a str>,
+}
+
+/// A result of one text.
+pub fn said(said: &Said<'_>) -> Vec<u8> {
+    /// Longest text it can be, in characters; a character is up to four bytes.
+    const LENGTH: u32 = 16_777_216;
+    let rows: Vec<[&str; 1]> = said.text.into_iter().map(|text| [text]).collect();
+    let [database, schema, warehouse, role] = said.names.map(|name| Some(name).filter(|name| !name.is_empty()));
+    success(&json!({
+        "queryId": said.query_id.as_str(),
+        "rowtype": [{ "name": "RESULT", "type": "text", "nullable": true, "length": LENGTH, "byteLength": LENGTH,
+            "precision": null, "scale": null, "collation": null, "database": "", "schema": "", "table": "" }],
+        "total": rows.len(),
+        "returned": rows.len(),
+        "rowset": rows,
+        "queryResultFormat": "json",
+        "parameters": [],
+        "statementTypeId": 4096,
+        "version": 1,
+        "finalDatabaseName": database,
+        "finalSchemaName": schema,
+        "finalWarehouseName": warehouse,
+        "finalRoleName": role,
+    }))
+}
+
 /// Telemetry is taken and forgotten: it can carry statements and errors.
 pub fn telemetry() -> Vec<u8> {
     bytes(&json!({ "data": "Log Received", "code": null, "message": null, "success": true }))

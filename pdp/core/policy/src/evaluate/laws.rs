@@ -205,6 +205,7 @@ fn statement() -> impl Strategy<Value = StatementAnalysis> {
             why: None,
             facts: Facts { bytes: 10, limit, ..Facts::default() },
             session_changes: Vec::new(),
+            stops: None,
         }
     })
 }
@@ -332,6 +333,7 @@ fn a_policy_that_errs_refuses_and_is_named() {
             why: None,
             facts: Facts { bytes: 10, ..Facts::default() },
             session_changes: Vec::new(),
+            stops: None,
         }],
         approvals: BTreeSet::new(),
     };

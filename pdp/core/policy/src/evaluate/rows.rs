@@ -627,6 +627,7 @@ databases: { d: { s: { t: {
                 why: None,
                 facts: Facts { bytes: 10, ..Facts::default() },
                 session_changes: Vec::new(),
+                stops: None,
             };
             let statements = std::slice::from_ref(&statement);
             let session = SessionContext::default();
