@@ -185,7 +185,7 @@ async fn a_part_that_breaks_is_on_record() -> anyhow::Result<()> {
     let bundle = bundle()?;
     let mut stack = Stack::start_with::<&str>(Upstream::StandIn, bundle.path(), &[]).await?;
     let analyst = Plain::login(stack.front.addr(), &stack.issuer.token(&ANALYST)?).await?;
-    for form in ["chunks json", "chunks json torn", "chunks json gzip torn"] {
+    for form in ["chunks json", "chunks json torn", "chunks json gzip torn", "chunks arrow torn"] {
         let reply = analyst.query(&format!("SELECT said FROM talk WHERE '{form}' <> ''")).await?;
         let parts = reply["data"]["chunks"].as_array().with_context(|| format!("{form}: {reply}"))?;
         // Both parts, and again as drivers do; past the recorder, which does not pass on what breaks.
@@ -202,12 +202,12 @@ async fn a_part_that_breaks_is_on_record() -> anyhow::Result<()> {
     let mut cut = Vec::new();
     for _ in 0..50 {
         cut = stack.asked(&["audit", "search", "--json", "--outcome", "cut", "--user", "ana"]).await?;
-        if cut.len() == 2 && cut.iter().all(|entry| !entry["outcome"].is_null()) {
+        if cut.len() == 3 && cut.iter().all(|entry| !entry["outcome"].is_null()) {
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
-    ensure!(cut.len() == 2, "once for a decision: {cut:?}");
+    ensure!(cut.len() == 3, "once for a decision: {cut:?}");
     for entry in &cut {
         let (decision, event) = (&entry["record"]["body"]["event"], &entry["cut"]["body"]["event"]);
         ensure!(

@@ -22,6 +22,8 @@ use super::{CANARY, HIDDEN, Shared};
 pub(super) const PART_ROWS: usize = 3;
 /// How often the rows of a torn part come before what is none: more than is masked at one time.
 const TORN_TIMES: usize = 20_000;
+/// Bytes a torn Arrow stream ends early: its end mark, and some of the last batch.
+const TORN_OFF_BYTES: usize = 20;
 
 /// One column of text, whole in the reply.
 pub(super) fn rows(id: &str, cells: &[&str], arrow: bool) -> Value {
@@ -35,7 +37,7 @@ pub(super) fn rows(id: &str, cells: &[&str], arrow: bool) -> Value {
     if let Some(data) = data.as_object_mut() {
         if arrow {
             data.insert("queryResultFormat".to_owned(), "arrow".into());
-            data.insert("rowsetBase64".to_owned(), STANDARD.encode(arrow_stream(cells, false)).into());
+            data.insert("rowsetBase64".to_owned(), STANDARD.encode(arrow_stream(cells, false, 1)).into());
         } else {
             let rows: Vec<[&str; 1]> = cells.iter().map(|cell| [*cell]).collect();
             data.insert("queryResultFormat".to_owned(), "json".into());
@@ -67,10 +69,7 @@ pub(super) fn chunked(shared: &Shared, id: &str, sql: &str) -> Value {
     let chunks: Vec<Value> = (0..parts)
         .map(|part| {
             let cells: Vec<String> = (0..PART_ROWS).map(|row| format!("from storage {part}.{row}")).collect();
-            let mut plain = part_body(&cells, arrow, says("hidden"));
-            if says("torn") {
-                plain = torn(&plain);
-            }
+            let plain = part_body(&cells, arrow, says("hidden"), says("torn"));
             let packed = if says("gzip") || says("unlabelled") { gzip(&plain) } else { plain.clone() };
             let mood = if says("busy") {
                 Mood::Busy(1)
@@ -116,25 +115,30 @@ fn put(storage: &Storage, object: Object, sql: &str) -> String {
 }
 
 /// Rows of one part: JSON without the outer brackets, or an Arrow stream with its schema.
-fn part_body(cells: &[String], arrow: bool, hidden: bool) -> Bytes {
+///
+/// A torn one has the same rows many times over, and then what is none, or not all of a batch.
+fn part_body(cells: &[String], arrow: bool, hidden: bool, torn: bool) -> Bytes {
     let cells: Vec<&str> = cells.iter().map(String::as_str).collect();
+    let times = if torn { TORN_TIMES } else { 1 };
     if arrow {
-        return arrow_stream(&cells, hidden).into();
+        let mut stream = arrow_stream(&cells, hidden, times);
+        if torn {
+            stream.truncate(stream.len() - TORN_OFF_BYTES);
+        }
+        return stream.into();
     }
     let rows: Vec<String> = cells.iter().map(|cell| json!([cell]).to_string()).collect();
+    let mut rows = vec![rows.join(","); times];
+    if torn {
+        rows.push(r#"{"said":"from storage"}"#.to_owned());
+    }
     rows.join(",").into()
 }
 
-/// The same rows many times over, then what is no row.
-fn torn(rows: &[u8]) -> Bytes {
-    let mut torn = [rows, b","].concat().repeat(TORN_TIMES);
-    torn.extend_from_slice(br#"{"said":"from storage"}"#);
-    torn.into()
-}
-
-/// One Arrow IPC stream, with the metadata drivers go by. After the cells there can be a NULL over a value nobody is shown.
+/// One Arrow IPC stream, with the metadata drivers go by: one batch, so many times. After the cells there can be a NULL over a
+/// value nobody is shown.
 #[expect(clippy::expect_used, reason = "for tests: one column of text always has a stream")]
-fn arrow_stream(cells: &[&str], hidden: bool) -> Vec<u8> {
+fn arrow_stream(cells: &[&str], hidden: bool, times: usize) -> Vec<u8> {
     let metadata = [
         ("logicalType", "TEXT"),
         ("charLength", "200"),
@@ -156,7 +160,9 @@ fn arrow_stream(cells: &[&str], hidden: bool) -> Vec<u8> {
     };
     let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(column)]).expect("one column");
     let mut stream = StreamWriter::try_new(Vec::new(), &schema).expect("a stream");
-    stream.write(&batch).expect("a batch");
+    for _ in 0..times {
+        stream.write(&batch).expect("a batch");
+    }
     stream.into_inner().expect("whole")
 }
 
