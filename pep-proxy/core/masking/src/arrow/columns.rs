@@ -139,9 +139,7 @@ fn tokens(
     }
     let mut masked = Vec::with_capacity(bytes);
     tokenizer.texts(cells.iter().flatten(), chars_max, |token| masked.extend_from_slice(token));
-    let lengths = (0..cells.len()).map(|at| if cells.is_valid(at) { chars } else { 0 });
-    let masked = StringArray::try_new(OffsetBuffer::from_lengths(lengths), masked.into(), cells.nulls().map(anew));
-    Ok(Arc::new(masked.map_err(write_error)?))
+    in_place(cells, masked, std::iter::repeat(chars))
 }
 
 /// Texts encrypted, or what stands for those that cannot be.
@@ -161,6 +159,15 @@ fn encrypted(
     if masked.len() > limits.body_bytes_max {
         return Err(MaskingError::TooLarge { what: "a masked column", limit: limits.body_bytes_max });
     }
+    in_place(cells, masked, lengths)
+}
+
+/// Texts of these lengths, one after another in `masked`, where there was one; nothing under a NULL.
+fn in_place(
+    cells: &StringArray,
+    masked: Vec<u8>,
+    lengths: impl IntoIterator<Item = usize>,
+) -> Result<ArrayRef, MaskingError> {
     let mut lengths = lengths.into_iter();
     let lengths = (0..cells.len()).map(|at| if cells.is_valid(at) { lengths.next().unwrap_or(0) } else { 0 });
     let masked = StringArray::try_new(OffsetBuffer::from_lengths(lengths), masked.into(), cells.nulls().map(anew));
