@@ -266,3 +266,89 @@ fn is_refused(error: &(dyn std::error::Error + 'static)) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    const DONE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone";
+
+    /// Answers the first request of each connection with these bytes, and closes it that much later without a word.
+    async fn server(answer: &'static [u8], open: Duration) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut read = [0; 1024];
+                assert!(stream.read(&mut read).await.unwrap() > 0);
+                stream.write_all(answer).await.unwrap();
+                tokio::time::sleep(open).await;
+            }
+        });
+        addr
+    }
+
+    fn caller(addr: SocketAddr) -> Caller {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let tls = rustls::ClientConfig::builder()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        let terms = Terms { connect_timeout: Duration::from_secs(5), idle_timeout: Duration::from_mins(1) };
+        Caller::new(&tls, terms, &format!("http://{addr}").parse().unwrap())
+    }
+
+    async fn call(caller: &Caller) -> Result<Bytes, Failed> {
+        let request = Request::post("/queries/v1/query-request").body(Full::new(Bytes::from_static(b"{}"))).unwrap();
+        caller.call(request, 16).await.map(|(_, body)| body)
+    }
+
+    fn idle(caller: &Caller) -> usize {
+        caller.idle.lock().unwrap().len()
+    }
+
+    #[tokio::test]
+    async fn what_was_closed_meanwhile_is_not_used() {
+        let caller = caller(server(DONE, Duration::from_millis(300)).await);
+        for _ in 0..2 {
+            assert_eq!(call(&caller).await, Ok(Bytes::from_static(b"done")));
+            assert_eq!(idle(&caller), 1, "it is open yet");
+            // Its end has to arrive.
+            tokio::time::sleep(Duration::from_millis(900)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_answered_whole_is_told_apart() {
+        for (answer, failed) in [
+            (&b""[..], Failed::Cut),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndo", Failed::Cut),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\n12345678901234567", Failed::TooLarge),
+            (b"no such protocol\r\n\r\n", Failed::Cut),
+        ] {
+            let caller = caller(server(answer, Duration::ZERO).await);
+            assert_eq!(call(&caller).await, Err(failed), "{}", String::from_utf8_lossy(answer));
+            assert_eq!(idle(&caller), 0, "nothing of it is used again");
+        }
+        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        assert_eq!(call(&caller(nobody)).await, Err(Failed::NotSent));
+    }
+
+    #[tokio::test]
+    async fn what_nothing_uses_is_closed() {
+        let mut caller = caller(server(DONE, Duration::from_mins(1)).await);
+        call(&caller).await.unwrap();
+        caller.sweep();
+        assert_eq!(idle(&caller), 1);
+        caller.idle_timeout = Duration::ZERO;
+        caller.sweep();
+        assert_eq!(idle(&caller), 0);
+    }
+}
