@@ -305,9 +305,9 @@ fn without_fields(text: &str, tokens: &[Token<'_>]) -> String {
         let query = depth.contains(&true);
         let field = !query && token.kind == TokenKind::Word && next(1) == "." && next(3) != "." && next(3) != "(";
         if field && !next(2).eq_ignore_ascii_case("NEXTVAL") {
-            let end = token.start + token.text.len();
+            let end = token.end();
             out.push_str(text.get(from..end).unwrap_or_default());
-            from = tokens.get(at + 2).map_or(end, |token| token.start + token.text.len());
+            from = tokens.get(at + 2).map_or(end, Token::end);
             at += 3;
         } else {
             at += 1;

@@ -64,7 +64,7 @@ pub fn results_asked(sql: &str) -> BTreeSet<String> {
         [word, open, id]
             if word.text.eq_ignore_ascii_case(RESULT_SCAN) && open.text == "(" && id.kind == TokenKind::Text =>
         {
-            query_id(id.text.strip_prefix('\'')?.strip_suffix('\'')?)
+            query_id(id.in_quotes()?)
         }
         _ => None,
     });

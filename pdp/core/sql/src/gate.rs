@@ -25,10 +25,15 @@ pub(crate) struct Token<'a> {
     pub(crate) start: usize,
 }
 
-impl Token<'_> {
+impl<'a> Token<'a> {
     /// The byte behind it.
     pub(crate) fn end(&self) -> usize {
         self.start + self.text.len()
+    }
+
+    /// What stands between the quotes of a literal in single quotes, as written.
+    pub(crate) fn in_quotes(&self) -> Option<&'a str> {
+        self.text.strip_prefix('\'')?.strip_suffix('\'')
     }
 }
 

@@ -185,7 +185,7 @@ impl<'a> Places<'a> {
         let names = word.kind == TokenKind::Word
             && ["TABLE", "IDENTIFIER"].iter().any(|known| word.text.eq_ignore_ascii_case(known));
         // INVARIANT: what is cut is what was read, and no comment; a span that lies is no span.
-        let end = close.start + close.text.len();
+        let end = close.end();
         let cut = self.text.get(word.start..end)?.split_whitespace().flat_map(str::chars);
         let read = [word, open, constant, close].map(|token| token.text).concat();
         let whole = names

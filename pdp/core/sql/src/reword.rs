@@ -347,7 +347,7 @@ impl Rewording<'_, '_> {
             return at;
         };
         let Some((from, to)) = self.place(at) else { return at };
-        if model.start + model.text.len() != from + self.piece.start || method.start != to + self.piece.start {
+        if model.end() != from + self.piece.start || method.start != to + self.piece.start {
             return at;
         }
         let read = format!("{}${}", model.text, method.text).to_ascii_uppercase();
@@ -370,7 +370,7 @@ impl Rewording<'_, '_> {
         };
         match argument.kind {
             TokenKind::Text => {
-                let name = argument.text.strip_prefix('\'').and_then(|text| text.strip_suffix('\''));
+                let name = argument.in_quotes();
                 // A word of the grammar would not stay the name of a function.
                 let grammar = |name: &str| GRAMMAR.iter().any(|word| word.eq_ignore_ascii_case(name));
                 let Some(name) = name.filter(|name| names::dotted(name).is_some() && !grammar(name)) else { return at };

@@ -227,7 +227,7 @@ impl<'p, 'a> Script<'p, 'a> {
         let (Some(first), Some(last), true) = (first, last, to > from) else {
             return stop("a part of the block is empty");
         };
-        let end = last.start + last.text.len();
+        let end = last.end();
         let range = (first.start.checked_sub(self.piece.start), end.checked_sub(self.piece.start));
         match range {
             (Some(from), Some(to)) => self.piece.text.get(from..to).map_or_else(|| stop("a part of the block"), Ok),
@@ -532,7 +532,7 @@ fn without_targets(text: &str) -> Read<String> {
         at += 1;
     }
     let from = tokens.get(into).map_or(0, |token| token.start);
-    let to = tokens.get(at - 1).map_or(from, |token| token.start + token.text.len());
+    let to = tokens.get(at - 1).map_or(from, Token::end);
     out.replace_range(from..to, &" ".repeat(to - from));
     Ok(out)
 }

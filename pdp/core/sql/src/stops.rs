@@ -29,7 +29,7 @@ pub(crate) fn read<'a>(piece: &Piece<'_>) -> Option<Reading<'a>> {
     }
     let name = function.text.to_ascii_uppercase();
     let stops = match (name.as_str(), id.kind) {
-        (QUERY, TokenKind::Text) => Stops::Query(query_id(id.text.strip_prefix('\'')?.strip_suffix('\'')?)?),
+        (QUERY, TokenKind::Text) => Stops::Query(query_id(id.in_quotes()?)?),
         (SESSION, TokenKind::Number) => Stops::Session(id.text.parse().ok()?),
         _ => return None,
     };

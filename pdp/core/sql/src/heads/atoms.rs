@@ -196,7 +196,7 @@ impl Matcher<'_, '_> {
             while let Some(token) = self.peek().filter(|token| token.start == end) {
                 path_token(token).then_some(())?;
                 text.push_str(token.text);
-                end = token.start + token.text.len();
+                end = token.end();
                 self.at += 1;
             }
             text

@@ -242,7 +242,7 @@ impl<'t, 'a> Matcher<'t, 'a> {
         let (text, start) = self.text;
         let first = self.tokens.get(from)?;
         let last = self.tokens.get(to.checked_sub(1)?).filter(|_| to > from)?;
-        text.get(first.start.checked_sub(start)?..(last.start + last.text.len()).checked_sub(start)?).map(str::to_owned)
+        text.get(first.start.checked_sub(start)?..last.end().checked_sub(start)?).map(str::to_owned)
     }
 
     /// Where the brackets close that are open here.

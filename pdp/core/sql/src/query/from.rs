@@ -532,7 +532,7 @@ pub(crate) fn clause_of(word: &str, places: &Places<'_>, start: usize) -> Option
     while let Some(token) = tokens.next().ok()? {
         match token.text {
             "(" => depth += 1,
-            ")" if depth == 1 => return Some(start + token.start + token.text.len()),
+            ")" if depth == 1 => return Some(start + token.end()),
             ")" => depth = depth.checked_sub(1)?,
             _ if depth == 0 => return None,
             _ => {}
@@ -572,7 +572,7 @@ fn moving_clause(places: &Places<'_>, name_end: usize) -> Option<usize> {
             }
             due = next();
             if depth == 0 {
-                end = Some(name_end + token.start + token.text.len());
+                end = Some(name_end + token.end());
                 break;
             }
         }

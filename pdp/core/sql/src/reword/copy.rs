@@ -64,7 +64,7 @@ impl Rewording<'_, '_> {
     /// `IDENTIFIER('t')` where the parser takes no computed name: `"T"`.
     pub(super) fn plain_name(&mut self, at: usize) -> Option<()> {
         let text = self.piece.tokens.get(at + 2).filter(|token| token.kind == TokenKind::Text)?;
-        let parts = names::dotted(text.text.strip_prefix('\'')?.strip_suffix('\'')?)?;
+        let parts = names::dotted(text.in_quotes()?)?;
         let name: Vec<String> = parts.iter().map(|part| quoted(part)).collect();
         let (from, to) = (self.place(at)?.0, self.place(at + 3)?.1);
         self.put(from, to, &name.join("."));

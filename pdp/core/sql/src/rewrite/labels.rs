@@ -71,7 +71,7 @@ fn item_ends(piece: &Piece<'_>) -> Vec<usize> {
             "(" | "[" | "{" => depth += 1,
             ")" | "]" | "}" => depth = depth.saturating_sub(1),
             "," | ";" if depth == 0 => {
-                ends.extend(last.take().map(|last| last.start + last.text.len()));
+                ends.extend(last.take().map(Token::end));
                 continue;
             }
             _ if depth == 0 && is(token, &ENDS) => break,
@@ -79,6 +79,6 @@ fn item_ends(piece: &Piece<'_>) -> Vec<usize> {
         }
         last = Some(token);
     }
-    ends.extend(last.map(|last| last.start + last.text.len()));
+    ends.extend(last.map(Token::end));
     ends
 }
