@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 use tracing::warn;
 
 use crate::{
-    chunk::{Treated, Treatment, Untreatable, at_once},
+    chunk::{Treated, Treatment, Untreatable},
     config::{
         self, MaskKeys,
         secrets::{self, ReadKeys, SecretsError},
@@ -307,40 +307,41 @@ impl Part {
         Untreatable::Unmaskable
     }
 
-    /// Begins the batches that have come, and gives what is done of those before.
-    async fn arrow(&mut self, bytes: &[u8]) -> Result<Vec<Bytes>, MaskingError> {
-        let Masker::Arrow(masker) = &mut self.masker else { return Ok(Vec::new()) };
+    async fn masked(&mut self, bytes: &[u8]) -> Result<Vec<Bytes>, MaskingError> {
+        let Masker::Arrow(masker) = &mut self.masker else { return self.masker.push(bytes) };
         let begun = masker.read(bytes)?.into_iter().map(|batch| tokio::task::spawn_blocking(|| batch.masked()));
         self.ahead.extend(begun);
-        self.written(BATCHES_MAX).await
-    }
-
-    /// Waits until no more batches than these are worked on.
-    async fn written(&mut self, batches_max: usize) -> Result<Vec<Bytes>, MaskingError> {
-        let mut out = Vec::new();
-        let Masker::Arrow(masker) = &mut self.masker else { return Ok(out) };
-        while self.ahead.len() > batches_max || self.ahead.front().is_some_and(JoinHandle::is_finished) {
-            let Some(next) = self.ahead.pop_front() else { break };
-            let batch = next.await.map_err(|_| MaskingError::Unreadable("its masking was stopped"))?;
-            out.append(&mut masker.write(batch?)?);
-        }
-        Ok(out)
+        written(masker, &mut self.ahead, BATCHES_MAX).await
     }
 
     async fn rest(&mut self) -> Result<Vec<Bytes>, MaskingError> {
-        let mut out = self.written(0).await?;
+        let mut out = match &mut self.masker {
+            Masker::Arrow(masker) => written(masker, &mut self.ahead, 0).await?,
+            Masker::Json(_) => Vec::new(),
+        };
         out.append(&mut self.masker.finish()?);
         Ok(out)
     }
 }
 
+/// Writes what is done, and waits until no more batches than these are worked on.
+async fn written(
+    masker: &mut ArrowMasker,
+    ahead: &mut VecDeque<JoinHandle<Result<MaskedBatch, MaskingError>>>,
+    batches_max: usize,
+) -> Result<Vec<Bytes>, MaskingError> {
+    let mut out = Vec::new();
+    while ahead.len() > batches_max || ahead.front().is_some_and(JoinHandle::is_finished) {
+        let Some(next) = ahead.pop_front() else { break };
+        let batch = next.await.map_err(|_| MaskingError::Unreadable("its masking was stopped"))?;
+        out.append(&mut masker.write(batch?)?);
+    }
+    Ok(out)
+}
+
 impl Treatment for Part {
     fn take<'a>(&'a mut self, bytes: &'a Bytes) -> Treated<'a> {
-        if let Masker::Json(masker) = &mut self.masker {
-            let masked = masker.push(bytes).map(|masked| vec![masked.into()]);
-            return at_once(masked.map_err(|error| self.cut(&error)));
-        }
-        Box::pin(async { self.arrow(bytes).await.map_err(|error| self.cut(&error)) })
+        Box::pin(async { self.masked(bytes).await.map_err(|error| self.cut(&error)) })
     }
 
     fn end(&mut self) -> Treated<'_> {

@@ -239,9 +239,9 @@ impl Encryptor {
         let (front, back) = self.short.numerals(value);
         // The compiler divides by what it knows: most of what a value would cost otherwise.
         match self.characters.len() {
-            10 => overwrite::<10>(self.characters, [(value.back(), back), (value.front(), front)], places),
-            36 => overwrite::<36>(self.characters, [(value.back(), back), (value.front(), front)], places),
-            62 => overwrite::<62>(self.characters, [(value.back(), back), (value.front(), front)], places),
+            10 => overwrite::<10>(self.characters, [(value.back, back), (value.front, front)], places),
+            36 => overwrite::<36>(self.characters, [(value.back, back), (value.front, front)], places),
+            62 => overwrite::<62>(self.characters, [(value.back, back), (value.front, front)], places),
             _ => false,
         }
     }
@@ -276,7 +276,7 @@ impl Encryptor {
             let mut halves = halves.collect::<Option<Vec<_>>>().ok_or(Unfit)?;
             self.short.apply(direction, &mut halves);
             for ((number, negative), halves) in numbers.iter_mut().zip(&negative).zip(halves) {
-                let magnitude = u128::from(halves.front()) * unit + u128::from(halves.back());
+                let magnitude = u128::from(halves.front) * unit + u128::from(halves.back);
                 let magnitude = i128::try_from(magnitude).map_err(|_| Unfit)?;
                 **number = if *negative { -magnitude } else { magnitude };
             }

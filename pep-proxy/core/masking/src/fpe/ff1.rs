@@ -46,8 +46,8 @@ struct Length {
 pub(super) struct Halves {
     /// Which length; as [`Ff1::length`] gave it.
     length: usize,
-    front: u64,
-    back: u64,
+    pub(super) front: u64,
+    pub(super) back: u64,
 }
 
 impl Ff1 {
@@ -107,16 +107,6 @@ impl Ff1 {
                 }
             };
         }
-    }
-}
-
-impl Halves {
-    pub(super) fn front(self) -> u64 {
-        self.front
-    }
-
-    pub(super) fn back(self) -> u64 {
-        self.back
     }
 }
 
