@@ -17,7 +17,10 @@ use icegate_proto::v1::{
     watch_service_server::{WatchService, WatchServiceServer},
     *,
 };
-use tokio::{net::TcpListener, sync::broadcast};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, broadcast},
+};
 use tokio_stream::{Stream, StreamExt as _, wrappers::BroadcastStream, wrappers::TcpListenerStream};
 use tonic::transport::ServerTlsConfig;
 use tonic::{Request, Response, Status};
@@ -54,6 +57,8 @@ pub struct Script {
     pub principal: String,
     /// Its groups.
     pub groups: Vec<String>,
+    /// Takes no outcome until there is a permit.
+    pub outcomes_wait: Option<Arc<Semaphore>>,
 }
 
 #[derive(Clone)]
@@ -78,6 +83,7 @@ impl FakePdp {
             deny_all: false,
             principal: ANALYST.into(),
             groups: Vec::new(),
+            outcomes_wait: None,
         };
         Self { told: Arc::default(), script: Arc::new(Mutex::new(script)), events: broadcast::channel(16).0 }
     }
@@ -320,6 +326,10 @@ impl AuditService for FakePdp {
     }
 
     async fn append_outcome(&self, request: Request<AppendOutcomeRequest>) -> Answer<AppendOutcomeResponse> {
+        let waits = self.script.lock().unwrap().outcomes_wait.clone();
+        if let Some(waits) = waits {
+            waits.acquire().await.unwrap().forget();
+        }
         self.told.lock().unwrap().outcomes.push(request.into_inner());
         Ok(Response::new(AppendOutcomeResponse { record_seq: 1 }))
     }
