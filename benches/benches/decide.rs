@@ -2,11 +2,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a bench may")]
 
-use std::{collections::BTreeSet, hint::black_box, sync::Arc};
+use std::{collections::BTreeSet, hint::black_box};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use icegate_benches::{JOIN, analyst, bundle};
-use icegate_pdp_decision::{BoundValues, Question, decide};
+use icegate_pdp_decision::{BoundValues, Earlier, Question, decide};
 use icegate_pdp_model::{Outcome, SessionContext};
 use icegate_pdp_policy::Bundle;
 
@@ -20,7 +20,7 @@ fn growth(criterion: &mut Criterion) {
             principal: &principal,
             sql: JOIN,
             bound: &BoundValues::default(),
-            results: &Arc::default(),
+            earlier: Earlier::none(),
             session: &session,
             statement_count: 1,
             approvals: &approvals,

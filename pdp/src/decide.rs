@@ -6,7 +6,7 @@ use std::{
 
 use icegate_pdp_approval::{Approval, NewApproval, statement_sha256};
 use icegate_pdp_audit::{Asking, Client, DecisionEvent, Event};
-use icegate_pdp_decision::{BoundValues, EarlierResults, Question, Written, decide};
+use icegate_pdp_decision::{BoundValues, Earlier, Question, Temporaries, Written, decide, makes_temporary};
 use icegate_pdp_model::{Code, Decision, Outcome, Principal, Reason, SessionContext, Timestamp};
 use icegate_pdp_policy::{Bundle, PersonAction};
 use icegate_pdp_store::{Change, SessionRow, SessionState, StateChange};
@@ -54,8 +54,10 @@ struct Asked {
     statement_sha256: String,
     /// The bound values that may name something.
     bound: Arc<BoundValues>,
-    /// Results of earlier statements that the text reads again.
-    earlier: Arc<EarlierResults>,
+    /// What earlier statements of the session left.
+    earlier: Arc<Earlier>,
+    /// Its temporary relations.
+    temporaries: Temporaries,
     now: Timestamp,
 }
 
@@ -132,6 +134,7 @@ impl Pdp {
             bundle,
             decision_id: new_id(),
             earlier: Arc::default(),
+            temporaries: Temporaries::new(),
             now: clock::now(),
         };
         metrics::stage(Stage::Session, started.elapsed());
@@ -277,7 +280,8 @@ impl Pdp {
 
     /// Decides; when a name is not in the catalog and the warehouse can be asked, asks it once and decides again.
     async fn judge(self: &Arc<Self>, asked: &mut Asked, approvals: BTreeSet<String>) -> Result<Decision, Status> {
-        asked.earlier = self.earlier(&asked.request.sql, &asked.bound, &asked.session, &asked.bundle).await?;
+        asked.temporaries = self.temporaries(&asked.session.session_id).await?;
+        self.look_back(asked).await?;
         let mut decision = self.judge_once(asked, approvals.clone()).await?;
         let longest = self.syncing.as_ref().map_or(Duration::ZERO, |syncing| syncing.config.lookup_timeout);
         let until = Instant::now() + longest;
@@ -286,11 +290,18 @@ impl Pdp {
                 break;
             }
             asked.bundle = self.bundle();
-            asked.earlier = self.earlier(&asked.request.sql, &asked.bound, &asked.session, &asked.bundle).await?;
+            self.look_back(asked).await?;
             decision = self.judge_once(asked, approvals.clone()).await?;
         }
         let decision = if asked.request.masks_results { decision } else { without_result_masks(decision) };
         Ok(if asked.request.stops { decision } else { without_stops(decision) })
+    }
+
+    /// Finds what earlier statements left, as it stands under the bundle that is to decide.
+    async fn look_back(&self, asked: &mut Asked) -> Result<(), Status> {
+        let Asked { request, bound, session, bundle, temporaries, .. } = asked;
+        asked.earlier = self.earlier(&request.sql, bound, session, bundle, temporaries).await?;
+        Ok(())
     }
 
     /// The pure part, wherever its text belongs.
@@ -299,14 +310,14 @@ impl Pdp {
         let bundle = Arc::clone(&asked.bundle);
         let session = Arc::clone(&asked.session);
         let (sql, context) = (asked.request.sql.clone(), asked.context.clone());
-        let (bound, results) = (Arc::clone(&asked.bound), Arc::clone(&asked.earlier));
+        let (bound, earlier) = (Arc::clone(&asked.bound), Arc::clone(&asked.earlier));
         let statement_count = asked.request.statement_count;
         let job = move || {
             let question = Question {
                 principal: &session.principal,
                 sql: &sql,
                 bound: &bound,
-                results: &results,
+                earlier: &earlier,
                 session: &context,
                 statement_count,
                 approvals: &approvals,
@@ -331,6 +342,10 @@ impl Pdp {
         let session_id = &asked.session.session_id;
         if decision.outcome != Outcome::Deny {
             states.push(StateChange::NeedSession { session_id: session_id.clone() });
+        }
+        // What is only described makes nothing.
+        if matches!(decision.outcome, Outcome::Allow | Outcome::Mask) && !asked.request.describe_only {
+            states.extend(self.followed(session_id, &decision, &asked.decision_id, asked.temporaries.clone()));
         }
         let appended = match self.commit(Change { states, events, at: asked.now }).await {
             Ok(appended) => appended,
@@ -361,9 +376,9 @@ impl Pdp {
         let mut cacheable_seconds = 0;
         match decision.outcome {
             Outcome::Allow | Outcome::Mask if approval.is_none() => {
-                // A result is read again as long as it is what it was: that is looked up every time. What stops
-                // others is done once.
-                let lasts = asked.earlier.is_empty() && !stops(decision);
+                // What earlier statements left is looked up every time, and what later ones will find is written down every
+                // time. What stops others is done once.
+                let lasts = asked.earlier.is_empty() && !makes_temporary(decision) && !stops(decision);
                 cacheable_seconds = if lasts { settings.cache_seconds } else { 0 };
                 if cacheable_seconds > 0 {
                     let until = asked.now.plus_seconds(i64::from(cacheable_seconds) + CACHE_GRACE_SECONDS);

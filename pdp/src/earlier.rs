@@ -1,27 +1,34 @@
-//! Results of earlier statements that a session may read again: its own, and only while they are what they were decided to be.
+//! What earlier statements of a session left that later ones may read: its own results, while they are what they were
+//! decided to be, and its temporary relations.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use icegate_pdp_audit::{DecisionEvent, Delivery, OutcomeEvent, RunStatus};
-use icegate_pdp_decision::{BoundValues, EarlierColumn, EarlierResult, EarlierResults, Written, results_asked};
-use icegate_pdp_model::{Effect, Level, MaskSite, ObjectAccess, Verb};
+use icegate_pdp_decision::{
+    BoundValues, Earlier, Temporaries, Written, follow, makes_temporary, readable, results_asked,
+};
+use icegate_pdp_model::{Decision, EarlierColumn, EarlierRows, Effect, Level, MaskSite, ObjectAccess, Verb};
 use icegate_pdp_policy::Bundle;
-use icegate_pdp_store::SessionRow;
+use icegate_pdp_store::{SessionRow, StateChange};
 use tonic::Status;
 
 use crate::state::{Pdp, unreadable};
 
 impl Pdp {
-    /// What the text's `RESULT_SCAN`s would read, by query id.
+    /// What the text's `RESULT_SCAN`s would read, by query id, and what temporary relations there are.
     pub(crate) async fn earlier(
         &self,
         sql: &str,
         bound: &BoundValues,
         session: &SessionRow,
         bundle: &Bundle,
-    ) -> Result<Arc<EarlierResults>, Status> {
+        temporaries: &Temporaries,
+    ) -> Result<Arc<Earlier>, Status> {
         let written = Written::of(sql, bound);
-        let mut results = EarlierResults::new();
+        let mut results = BTreeMap::new();
         for query_id in results_asked(&written.sql) {
             let run = self.store.run_of_query(&session.session_id, &query_id).await;
             let result = match run.map_err(|error| unreadable(&error))? {
@@ -31,7 +38,39 @@ impl Pdp {
             };
             results.insert(query_id, result.map(Arc::new).map_err(str::to_owned));
         }
-        Ok(Arc::new(results))
+        Ok(Arc::new(Earlier { results, relations: readable(temporaries) }))
+    }
+
+    /// The temporary relations of a session.
+    pub(crate) async fn temporaries(&self, session_id: &str) -> Result<Temporaries, Status> {
+        let mut temporaries = Temporaries::new();
+        if self.holds_temporaries(session_id) {
+            let rows = self.store.temporaries(session_id).await.map_err(|error| unreadable(&error))?;
+            for (name, row) in rows {
+                temporaries.entry(name).or_default().push(row);
+            }
+        }
+        Ok(temporaries)
+    }
+
+    /// What a decision that may run does to the temporary relations of its session.
+    pub(crate) fn followed(
+        &self,
+        session_id: &str,
+        decision: &Decision,
+        decision_id: &str,
+        mut temporaries: Temporaries,
+    ) -> Vec<StateChange> {
+        if temporaries.is_empty() && !makes_temporary(decision) {
+            return Vec::new();
+        }
+        self.has_temporaries(session_id);
+        let changed = follow(decision, decision_id, &mut temporaries);
+        let put = |name| {
+            let rows = temporaries.remove(&name).unwrap_or_default();
+            StateChange::PutTemporary { session_id: session_id.to_owned(), name, rows }
+        };
+        changed.into_iter().map(put).collect()
     }
 }
 
@@ -41,7 +80,7 @@ fn again(
     outcome: &OutcomeEvent,
     session: &SessionRow,
     bundle: &Bundle,
-) -> Result<EarlierResult, &'static str> {
+) -> Result<EarlierRows, &'static str> {
     const OTHERWISE: &str = "it cannot be read again; run its statement again";
     let own = decision.session_id == session.session_id && decision.principal.id == session.principal.id;
     let ended = outcome.status == RunStatus::Succeeded && outcome.delivery != Some(Delivery::Stage);
@@ -87,10 +126,12 @@ fn again(
     let masks = decision.masks.iter().map(|mask| Some((mask.column.parse().ok()?, mask.mask.parse().ok()?)));
     let filters =
         decision.row_filters.iter().map(|filter| Some((filter.relation.parse().ok()?, filter.condition.clone())));
-    Ok(EarlierResult {
+    Ok(EarlierRows {
         columns,
         objects,
         columns_read: columns_read.ok_or(OTHERWISE)?,
+        // The same policies told then what each of them shows.
+        rows_met: BTreeSet::new(),
         masks: masks.collect::<Option<BTreeMap<_, _>>>().ok_or(OTHERWISE)?,
         row_filters: filters.collect::<Option<BTreeMap<_, _>>>().ok_or(OTHERWISE)?,
     })

@@ -74,10 +74,17 @@ impl v1::audit_service_server::AuditService for Records {
         let appended = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         let instance = instance.or_else(|| self.0.instance_of(&pep_id)).unwrap_or_default();
         let mut events = Vec::with_capacity(entries.len());
+        let mut states = Vec::new();
         for entry in entries {
+            // What ran meanwhile was not followed.
+            if let Some(Entry::Intent(run)) = &entry.entry
+                && self.0.holds_temporaries(&run.session_id)
+            {
+                states.push(StateChange::ForgetTemporaries { session_id: run.session_id.clone() });
+            }
             events.push(self.0.journaled(&pep_id, &instance, entry).await?);
         }
-        self.0.commit(Change { states: Vec::new(), events, at: clock::now() }).await?;
+        self.0.commit(Change { states, events, at: clock::now() }).await?;
         Ok(Response::new(v1::AppendJournalResponse { appended }))
     }
 
@@ -150,6 +157,9 @@ impl Pdp {
         let now = clock::now();
         if let Some(reason) = standing(&session, now) {
             return Err(Status::failed_precondition(format!("{}: {}", reason.code, reason.message)));
+        }
+        if self.holds_temporaries(&session_id) {
+            return Err(again("The session has temporary relations"));
         }
         let decided =
             self.remembered(&cached_decision_id).ok_or_else(|| again("The decision is not at hand any more"))?;

@@ -214,6 +214,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (dir, bundle) = load_bundle(&config.bundle.dir).await?;
     reload::warn_of(&bundle);
     let store = open_store(&config).await?;
+    let holders = store
+        .sessions_with_temporaries()
+        .await
+        .map_err(|source| StartError::Store { path: config.store_path.clone(), source })?;
     let revocations =
         store.revocations().await.map_err(|source| StartError::Store { path: config.store_path.clone(), source })?;
     let issuers =
@@ -234,6 +238,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         facts,
         syncing: config.catalog.clone().map(Syncing::new),
         revocations,
+        holders,
         deciders: Deciders::start().map_err(StartError::Thread)?,
         limits: config.limits,
         session_longest: config.session_longest,

@@ -1,5 +1,5 @@
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt::Write as _,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -66,6 +66,8 @@ pub(crate) struct Pdp {
     /// Tokens of these principals issued before are refused. As the store has it.
     revocations: Mutex<HashMap<String, Timestamp>>,
     instances: Mutex<HashMap<String, String>>,
+    /// Sessions that may have temporary relations.
+    holders: Mutex<HashSet<String>>,
     decides: Arc<Semaphore>,
     waits: Arc<Semaphore>,
     watches: Arc<Semaphore>,
@@ -93,6 +95,8 @@ pub(crate) struct Parts {
     pub(crate) facts: Facts,
     pub(crate) syncing: Option<Syncing>,
     pub(crate) revocations: Vec<Revocation>,
+    /// Sessions with temporary relations.
+    pub(crate) holders: Vec<String>,
     pub(crate) deciders: Deciders,
     pub(crate) limits: Limits,
     pub(crate) session_longest: Duration,
@@ -117,6 +121,7 @@ impl Pdp {
             facts,
             syncing,
             revocations,
+            holders,
             deciders,
             limits,
             session_longest,
@@ -152,6 +157,7 @@ impl Pdp {
                 revocations.into_iter().map(|revoked| (revoked.principal_id, revoked.not_before)).collect(),
             ),
             instances: Mutex::default(),
+            holders: Mutex::new(holders.into_iter().collect()),
             decides: Arc::new(Semaphore::new(limits.decides_max)),
             waits: Arc::new(Semaphore::new(limits.waits_max)),
             watches: Arc::new(Semaphore::new(limits.watches_max)),
@@ -210,6 +216,17 @@ impl Pdp {
     pub(crate) async fn session_ended(&self, session_id: &str) {
         self.ended.insert(session_id.to_owned(), ());
         self.sessions.invalidate(session_id).await;
+        self.holders.lock().unwrap_or_else(PoisonError::into_inner).remove(session_id);
+    }
+
+    /// Whether a session may have temporary relations: its names can mean what they mean nowhere else.
+    pub(crate) fn holds_temporaries(&self, session_id: &str) -> bool {
+        self.holders.lock().unwrap_or_else(PoisonError::into_inner).contains(session_id)
+    }
+
+    /// To be called before the store has the first of them.
+    pub(crate) fn has_temporaries(&self, session_id: &str) {
+        self.holders.lock().unwrap_or_else(PoisonError::into_inner).insert(session_id.to_owned());
     }
 
     pub(crate) fn remember(&self, decided: Decided) {

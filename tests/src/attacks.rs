@@ -2,16 +2,14 @@
 
 pub mod generate;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
 use anyhow::Context as _;
 use icegate_cli::demo::issuer::Person;
-use icegate_pdp_decision::{BoundValues, Question, decide};
+use icegate_pdp_decision::{BoundValues, Earlier, Question, decide};
 use icegate_pdp_model::{Decision, Principal, SessionContext};
 use icegate_pdp_policy::Bundle;
 use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use crate::policies::root;
 
@@ -169,7 +167,7 @@ pub fn decided(bundle: &Bundle, person: &Person, sql: &str) -> Decision {
         principal: &principal,
         sql,
         bound: &BoundValues::default(),
-        results: &Arc::default(),
+        earlier: Earlier::none(),
         session: &session,
         statement_count: 0,
         approvals: &approvals,

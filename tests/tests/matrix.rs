@@ -13,10 +13,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
-    sync::Arc,
 };
 
-use icegate_pdp_decision::{BoundValues, Question, decide};
+use icegate_pdp_decision::{BoundValues, Earlier, Question, decide};
 use icegate_pdp_model::{Agent, Assurance, Effect, Principal, RelationKind, RelationName, SessionContext};
 use icegate_pdp_policy::{Bundle, PersonAction};
 use icegate_tests::policies;
@@ -53,7 +52,7 @@ fn access_matrix() {
                     principal: &principal(person),
                     sql,
                     bound: &BoundValues::default(),
-                    results: &Arc::default(),
+                    earlier: Earlier::none(),
                     session: &SessionContext::default(),
                     statement_count: 1,
                     approvals: &BTreeSet::new(),
@@ -83,7 +82,7 @@ fn access_matrix() {
                 principal: &principal(person),
                 sql,
                 bound: &BoundValues::default(),
-                results: &Arc::default(),
+                earlier: Earlier::none(),
                 session: &SessionContext::default(),
                 statement_count: 1,
                 approvals: &BTreeSet::new(),

@@ -13,10 +13,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    sync::Arc,
 };
 
-use icegate_pdp_decision::{BoundValues, Question, decide};
+use icegate_pdp_decision::{BoundValues, Earlier, Question, decide};
 use icegate_pdp_model::{Outcome, Principal, SessionContext};
 use icegate_pdp_pip::BundleDir;
 use icegate_pdp_sql::{Limits, analyze};
@@ -105,7 +104,7 @@ fn the_pasted_decision_is_a_masked_read() {
         principal: &principal,
         sql,
         bound: &BoundValues::default(),
-        results: &Arc::default(),
+        earlier: Earlier::none(),
         session: &session,
         statement_count: 0,
         approvals: &approvals,

@@ -3,10 +3,9 @@ mod text;
 use std::{
     collections::BTreeSet,
     io::{BufRead, Write},
-    sync::Arc,
 };
 
-use icegate_pdp_decision::{BoundValues, Question, decide};
+use icegate_pdp_decision::{BoundValues, Earlier, Question, decide};
 use icegate_pdp_model::{
     Decision, ExplainedColumn, FilteredRelation, MaskedColumn, MaskedOutput, Outcome, Principal, Reason,
 };
@@ -41,7 +40,7 @@ pub(crate) fn run(
                     principal: &principal,
                     sql: &input.sql,
                     bound: &BoundValues::default(),
-                    results: &Arc::default(),
+                    earlier: Earlier::none(),
                     session: &input.session,
                     statement_count: 0,
                     approvals: &approvals,

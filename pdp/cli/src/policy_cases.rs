@@ -29,10 +29,9 @@ use std::{
     fmt::Display,
     io,
     path::Path,
-    sync::Arc,
 };
 
-use icegate_pdp_decision::{BoundValues, Question, decide};
+use icegate_pdp_decision::{BoundValues, Earlier, Question, decide};
 use icegate_pdp_model::{MaskedColumn, Outcome, Reason};
 use icegate_pdp_pip::{BundleDir, BundleDirError};
 use icegate_pdp_policy::{Bundle, PersonAction};
@@ -150,7 +149,7 @@ fn ask(case: &Case, bundle: &Bundle) -> Got {
                 principal: &case.principal,
                 sql,
                 bound: &BoundValues::default(),
-                results: &Arc::default(),
+                earlier: Earlier::none(),
                 session,
                 statement_count: *statement_count,
                 approvals,

@@ -1,6 +1,6 @@
 use icegate_pdp_approval::Approval;
 use icegate_pdp_audit::{Client, Event, Hash};
-use icegate_pdp_model::{Principal, SessionContext, Timestamp};
+use icegate_pdp_model::{Principal, RelationName, SessionContext, TemporaryRow, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// What becomes durable together, or not at all.
@@ -52,6 +52,20 @@ pub enum StateChange {
         approval: Box<Approval>,
         /// Its version before the step, `None` for a new one. A conflict if it is another by now.
         expected_version: Option<u64>,
+    },
+    /// What a session has under the name of a temporary relation: these instead of what was there.
+    PutTemporary {
+        /// Whose.
+        session_id: String,
+        /// Its full name.
+        name: RelationName,
+        /// Several while it is not known which of them it is; none when it may be gone.
+        rows: Vec<TemporaryRow>,
+    },
+    /// A session's temporary relations are not known any more.
+    ForgetTemporaries {
+        /// Whose.
+        session_id: String,
     },
     /// What was read of one database of the warehouse.
     PutCatalog(Box<CatalogChange>),

@@ -1,6 +1,6 @@
 //! What does the PDP remember, and when may it say that it will not forget?
 //!
-//! Sessions, revocations, approvals, what was read of the warehouse, and the audit trail in one SQLite file. [`Store::commit`] answers when the change is
+//! Sessions and their temporary relations, revocations, approvals, what was read of the warehouse, and the audit trail in one SQLite file. [`Store::commit`] answers when the change is
 //! on the disk (WAL, `synchronous=FULL`), and a change carries its records with it: a session is open, an approval used,
 //! a statement allowed exactly when the record that says so is durable. One task writes; changes that come together
 //! share a transaction and a sync. Records are only ever added, each hashed with the one before it.
@@ -32,6 +32,7 @@ mod integrity;
 mod read;
 mod search;
 mod store;
+mod temporary;
 mod terms;
 mod writer;
 

@@ -17,7 +17,7 @@ use crate::{
     Appended, Change, SessionRow, SessionState, StateChange, StoreError, catalog,
     read::{int, uint},
     store::{Counters, connect},
-    terms,
+    temporary, terms,
 };
 
 /// Longest record, in bytes. A statement of the largest size is in it twice, escaped.
@@ -219,6 +219,12 @@ async fn apply(
             StateChange::PutApproval { approval, expected_version } => {
                 put_approval(connection, &approval, expected_version).await?;
             }
+            StateChange::PutTemporary { session_id, name, rows } => {
+                let rows = rows.into_iter().map(|row| json(&row.body).map(|body| (row, body)));
+                let rows = rows.collect::<Result<Vec<_>, _>>()?;
+                temporary::put(connection, &session_id, &name.to_string(), &rows).await?;
+            }
+            StateChange::ForgetTemporaries { session_id } => temporary::forget(connection, &session_id).await?,
             StateChange::PutCatalog(change) => catalog::put(connection, *change).await?,
         }
     }
@@ -250,8 +256,9 @@ async fn end_session(connection: &mut SqliteConnection, session_id: &str, state:
     let done = sqlx::query("UPDATE sessions SET state = ? WHERE session_id = ? AND state = 'active'")
         .bind(state.as_str())
         .bind(session_id)
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
+    temporary::forget(connection, session_id).await?;
     one_changed(done.rows_affected(), "session")
 }
 
@@ -395,8 +402,9 @@ async fn link(connection: &mut SqliteConnection, record: &Record) -> Result<(), 
         .bind(&outcome.decision_id)
         .bind(int(record.seq))
         .bind(outcome.status.as_str())
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
+        temporary::ended(connection, outcome).await?;
     } else if let Event::DeliveryCut(cut) = &record.event {
         sqlx::query(
             "INSERT INTO runs (decision_id, runs, cut_seq) VALUES (?, 0, ?)

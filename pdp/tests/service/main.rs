@@ -10,4 +10,5 @@ mod earlier;
 mod program;
 mod sessions;
 mod stand;
+mod temporary;
 mod watching;

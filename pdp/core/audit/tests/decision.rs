@@ -55,6 +55,7 @@ fn statement() -> StatementAnalysis {
         facts: Facts::default(),
         session_changes: vec![],
         stops: None,
+        makes: None,
     }
 }
 

@@ -6,7 +6,7 @@
 //! ```
 //! use std::collections::BTreeSet;
 //!
-//! use icegate_pdp_decision::{BoundValues, Question, decide};
+//! use icegate_pdp_decision::{BoundValues, Earlier, Question, decide};
 //! # use icegate_pdp_model::{Decision, Principal, SessionContext};
 //! # use icegate_pdp_policy::Bundle;
 //! # fn ask(bundle: &Bundle, principal: &Principal) -> Decision {
@@ -15,7 +15,7 @@
 //!         principal,
 //!         sql: "SELECT id FROM sales.public.orders",
 //!         bound: &BoundValues::default(),
-//!         results: &Default::default(),
+//!         earlier: Earlier::none(),
 //!         session: &SessionContext::default(),
 //!         statement_count: 1,
 //!         approvals: &BTreeSet::new(),
@@ -25,10 +25,9 @@
 //! # decision }
 //! ```
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+mod temporary;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use icegate_pdp_model::{
     Code, ColumnName, Decision, ExplainedColumn, Mask, MaskedColumn, Outcome, Principal, Reason, SessionContext,
@@ -36,7 +35,9 @@ use icegate_pdp_model::{
 };
 use icegate_pdp_policy::{Asked, Bundle, Settings, Verdict};
 use icegate_pdp_sql::{Analyzed, Limits, Rewriting, Rewritten, Unmaskable, analyze_after};
-pub use icegate_pdp_sql::{BoundValues, EarlierColumn, EarlierResult, EarlierResults, Written, results_asked};
+pub use icegate_pdp_sql::{BoundValues, Earlier, EarlierRelation, Written, results_asked};
+
+pub use self::temporary::{Temporaries, follow, makes_temporary, readable};
 
 /// What one request asks, by whom, and where.
 #[derive(Debug, Clone, Copy)]
@@ -47,8 +48,8 @@ pub struct Question<'a> {
     pub sql: &'a str,
     /// The values bound to it; only those that name something are looked at.
     pub bound: &'a BoundValues,
-    /// Results of earlier statements of the session that the text reads again.
-    pub results: &'a Arc<EarlierResults>,
+    /// What earlier statements of the session left: results and temporary relations.
+    pub earlier: &'a Earlier,
     /// What unqualified names mean.
     pub session: &'a SessionContext,
     /// Statements the request announces; 0 = any number.
@@ -66,7 +67,7 @@ pub fn decide(question: &Question<'_>, bundle: &Bundle) -> Decision {
         depth_max: settings.depth_max,
     };
     let written = Written::of(question.sql, question.bound);
-    let analyzed = match analyze_after(question.results, &written.sql, question.session, bundle.catalog(), &limits) {
+    let analyzed = match analyze_after(question.earlier, &written.sql, question.session, bundle.catalog(), &limits) {
         Ok(analyzed) => analyzed,
         Err(error) => return Decision::deny(Reason::new(Code::SqlLimit, sentence(&error.to_string()))),
     };
@@ -90,7 +91,7 @@ fn oblige(
     verdict: Verdict,
     settings: &Settings,
 ) -> Decision {
-    let reads_results = analyzed.reads_results();
+    let reads_again = analyzed.reads_again();
     let Verdict { mut outcome, mut reasons, masks, row_filters, approval_groups, mut policies } = verdict;
     // A request that could not run once approved is refused now, not after somebody has been asked to approve it.
     let sql = match outcome {
@@ -127,8 +128,8 @@ fn oblige(
     };
     let (sql, row_filters, result_masks) =
         sql.map_or_else(Default::default, |it| (Some(it.sql), it.row_filters, it.result_masks));
-    // What an earlier result holds masked needs no mask any more.
-    if outcome == Outcome::Mask && reads_results && result_masks.is_empty() && sql.as_deref() == Some(asked) {
+    // What an earlier statement left masked needs no mask any more.
+    if outcome == Outcome::Mask && reads_again && result_masks.is_empty() && sql.as_deref() == Some(asked) {
         outcome = Outcome::Allow;
     }
     if !row_filters.is_empty() && matches!(outcome, Outcome::Allow | Outcome::Mask) {

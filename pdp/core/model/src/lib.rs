@@ -13,6 +13,7 @@
 
 mod catalog;
 mod decision;
+mod earlier;
 mod error;
 mod mask;
 mod name;
@@ -27,6 +28,7 @@ pub use catalog::{
     is_tag,
 };
 pub use decision::{Code, Decision, ExplainedColumn, MaskedColumn, MaskedOutput, Outcome, Reason};
+pub use earlier::{EarlierColumn, EarlierRows, MadeTemporary, Temporary, TemporaryRow};
 pub use error::with_causes;
 pub use mask::{
     Alphabet, Detector, ExpressionError, Mask, MaskError, MaskExpression, MaskSite, ResultMask, TimeUnit, ValueType,

@@ -2,7 +2,7 @@ use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ColumnName, ObjectName, RelationName};
+use crate::{ColumnName, MadeTemporary, ObjectName, RelationName};
 
 /// Names a session resolves unqualified identifiers with. `None` = none set.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -53,6 +53,9 @@ pub struct StatementAnalysis {
     /// What it stops; it is then nothing but the call that does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stops: Option<Stops>,
+    /// The temporary relation it makes, when what is in it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub makes: Option<MadeTemporary>,
 }
 
 impl StatementAnalysis {
@@ -503,6 +506,7 @@ mod tests {
             facts: Facts::default(),
             session_changes: Vec::new(),
             stops: None,
+            makes: None,
         }
     }
 

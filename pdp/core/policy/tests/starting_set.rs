@@ -79,6 +79,7 @@ fn statement(kind: Kind, objects: Vec<ObjectAccess>, columns: &[&str]) -> Statem
         facts: Facts::default(),
         session_changes: Vec::new(),
         stops: None,
+        makes: None,
     }
 }
 

@@ -6,19 +6,19 @@ use std::{
 };
 
 use icegate_pdp_model::{
-    Catalog, ColumnName, Facts, Kind, Level, Mask, OutputColumn, RelationName, SessionContext, StatementAnalysis,
-    Transformation, Verb,
+    Catalog, ColumnName, EarlierColumn, EarlierRows, Facts, Kind, Level, MadeTemporary, Mask, ObjectKind, OutputColumn,
+    RelationName, SessionContext, StatementAnalysis, Transformation, Verb,
 };
 use sqlparser::ast::Statement;
 use thiserror::Error;
 
 use crate::{
-    earlier::{EarlierResult, EarlierResults},
+    earlier::Earlier,
     facts, flow,
     gate::{self, Piece},
     heads::{self, Head},
     parse::{self, Places, Unparsed},
-    reader::{Columns, Known, Made, Numbered, Output, Reader, Request, Site, Stop},
+    reader::{Columns, Known, Made, Numbered, Output, Reader, Request, Site, Stop, World},
     reword,
     rewrite::{self, Rewriting, Rewritten, Unmaskable},
     scripting,
@@ -92,9 +92,8 @@ pub struct Analyzed<'a> {
     pub statements: Vec<StatementAnalysis>,
     pub(crate) sql: &'a str,
     pub(crate) session: SessionContext,
-    pub(crate) catalog: &'a Catalog,
+    pub(crate) world: World<'a>,
     pub(crate) limits: Limits,
-    pub(crate) results: Arc<EarlierResults>,
     pub(crate) plans: Vec<Plan<'a>>,
 }
 
@@ -107,8 +106,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) columns_read: Columns,
     /// Columns read from what earlier statements of the request stored, masked there.
     pub(crate) through_made: Columns,
-    /// Results of earlier statements that are read again.
-    pub(crate) earlier: Vec<Arc<EarlierResult>>,
+    /// Rows of earlier statements that are read again.
+    pub(crate) read_again: Vec<Arc<EarlierRows>>,
     pub(crate) unmaskable: Option<Unrewritable>,
     /// Names of the result's columns.
     pub(crate) labels: Vec<String>,
@@ -126,9 +125,9 @@ impl Analyzed<'_> {
         self.rewrite_by(&rewriting).map(|rewritten| rewritten.sql)
     }
 
-    /// Whether it reads the result of an earlier statement again.
-    pub fn reads_results(&self) -> bool {
-        self.plans.iter().any(|plan| !plan.earlier.is_empty())
+    /// Whether it reads rows of earlier statements again.
+    pub fn reads_again(&self) -> bool {
+        self.plans.iter().any(|plan| !plan.read_again.is_empty())
     }
 
     /// The text with its reads masked and their rows filtered. Without masks and filters, the original text.
@@ -150,21 +149,21 @@ pub fn analyze<'a>(
     catalog: &'a Catalog,
     limits: &Limits,
 ) -> Result<Analyzed<'a>, AnalyzeError> {
-    analyze_after(&Arc::default(), sql, session, catalog, limits)
+    analyze_after(Earlier::none(), sql, session, catalog, limits)
 }
 
-/// The same for a session that may read results of earlier statements again.
+/// The same for a session that may read what earlier statements left.
 ///
 /// # Errors
 /// As [`analyze`].
 pub fn analyze_after<'a>(
-    results: &Arc<EarlierResults>,
+    earlier: &'a Earlier,
     sql: &'a str,
     session: &SessionContext,
     catalog: &'a Catalog,
     limits: &Limits,
 ) -> Result<Analyzed<'a>, AnalyzeError> {
-    analyze_for(Purpose::Answer, results, sql, session, catalog, limits)
+    analyze_for(Purpose::Answer, World { catalog, earlier }, sql, session, limits)
 }
 
 /// What an analysis is for.
@@ -178,10 +177,9 @@ pub(crate) enum Purpose {
 
 pub(crate) fn analyze_for<'a>(
     purpose: Purpose,
-    results: &Arc<EarlierResults>,
+    world: World<'a>,
     sql: &'a str,
     session: &SessionContext,
-    catalog: &'a Catalog,
     limits: &Limits,
 ) -> Result<Analyzed<'a>, AnalyzeError> {
     if sql.len() > limits.bytes_max {
@@ -199,24 +197,22 @@ pub(crate) fn analyze_for<'a>(
             if operators > OPERATORS_MAX {
                 return Err(AnalyzeError::TooManyOperators { operators, operators_max: OPERATORS_MAX });
             }
-            on_enough_stack(&pieces, || read_all(purpose, results, &pieces, session, catalog, limits))
+            on_enough_stack(&pieces, || read_all(purpose, world, &pieces, session, limits))
                 .ok_or(AnalyzeError::NoStack)??
         }
     }
     .into_iter()
     .unzip();
-    let results = Arc::clone(results);
-    Ok(Analyzed { statements, sql, session: session.clone(), catalog, limits: *limits, results, plans })
+    Ok(Analyzed { statements, sql, session: session.clone(), world, limits: *limits, plans })
 }
 
 pub(crate) type Reading<'a> = (StatementAnalysis, Plan<'a>);
 
 fn read_all<'a>(
     purpose: Purpose,
-    results: &Arc<EarlierResults>,
+    world: World<'a>,
     pieces: &[Piece<'_>],
     session: &SessionContext,
-    catalog: &'a Catalog,
     limits: &Limits,
 ) -> Result<Vec<Reading<'a>>, AnalyzeError> {
     if let [alone] = pieces
@@ -225,7 +221,7 @@ fn read_all<'a>(
         return Ok(vec![reading]);
     }
     let mut session = session.clone();
-    let mut request = Request { results: Arc::clone(results), ..Request::default() };
+    let mut request = Request::default();
     let mut readings: Vec<Reading<'a>> = Vec::with_capacity(pieces.len());
     for piece in pieces {
         let bytes = piece.text.len();
@@ -239,7 +235,7 @@ fn read_all<'a>(
             readings.push(by_head(
                 piece,
                 &session,
-                catalog,
+                world,
                 &request,
                 limits,
                 "its statements are read one by one".to_owned(),
@@ -249,7 +245,7 @@ fn read_all<'a>(
         match flow::steps(piece) {
             Ok(None) => {}
             Ok(Some(steps)) => {
-                readings.push(flow::read(purpose, &steps, piece, &session, catalog, &request, limits)?);
+                readings.push(flow::read(purpose, &steps, piece, &session, world, &request, limits)?);
                 continue;
             }
             Err(why) => {
@@ -263,20 +259,23 @@ fn read_all<'a>(
         readings.push(match parse::parse(readable, limits.depth_max) {
             Ok(statement) => {
                 let places = Places::of(readable);
-                let mut reader = Reader::new(catalog, session.clone(), &request, limits.depth_max, &places);
+                let mut reader = Reader::new(world, session.clone(), &request, limits.depth_max, &places);
                 reader.reworded = reworded.as_ref().filter(|_| again.is_some());
                 match read(purpose, reader, &statement, bytes) {
-                    Ok((reading, after)) => {
+                    Ok((mut reading, after)) => {
                         for after in after {
-                            follow(after, &mut session, &mut request);
+                            follow(after, world, &mut session, &mut request);
+                        }
+                        if let Some(made) = &mut reading.0.makes {
+                            made.text = (made.kind == ObjectKind::View).then(|| piece.text.to_owned());
                         }
                         reading
                     }
-                    Err(Stop(why)) => by_head(piece, &session, catalog, &request, limits, why),
+                    Err(Stop(why)) => by_head(piece, &session, world, &request, limits, why),
                 }
             }
             Err(Unparsed::TooDeep) => return Err(AnalyzeError::TooDeep { depth_max: limits.depth_max }),
-            Err(Unparsed::Because(why)) => by_head(piece, &session, catalog, &request, limits, why),
+            Err(Unparsed::Because(why)) => by_head(piece, &session, world, &request, limits, why),
         });
     }
     Ok(readings)
@@ -300,7 +299,8 @@ pub(crate) fn understood<'a>(
     statement: &Statement,
     bytes: usize,
 ) -> (Reading<'a>, Vec<After>) {
-    let Draft { kind, output, stored, mut exports, session_changes, after, unmaskable } = draft;
+    let Draft { kind, output, stored, mut exports, session_changes, after, unmaskable, temporary } = draft;
+    let makes = after.iter().find_map(|after| if temporary { made(kind, after) } else { None });
     exports.append(&mut std::mem::take(&mut reader.exports).into_iter().collect());
     let mut projection = match (&output, kind.verb) {
         (Some(output), Verb::Select) if purpose == Purpose::Answer => project(&reader, output, None),
@@ -338,23 +338,24 @@ pub(crate) fn understood<'a>(
         },
         session_changes,
         stops: None,
+        makes,
     };
-    let Reader { known, numbered, sites, columns_read, through_made, earlier, .. } = reader;
-    ((analysis, Plan { known, numbered, sites, columns_read, through_made, earlier, unmaskable, labels }), after)
+    let Reader { known, numbered, sites, columns_read, through_made, read_again, .. } = reader;
+    ((analysis, Plan { known, numbered, sites, columns_read, through_made, read_again, unmaskable, labels }), after)
 }
 
 /// What the head of a statement says that is not understood; unknown when it says nothing.
 fn by_head<'a>(
     piece: &Piece<'_>,
     session: &SessionContext,
-    catalog: &'a Catalog,
+    world: World<'a>,
     request: &Request,
     limits: &Limits,
     why: String,
 ) -> Reading<'a> {
     let bytes = piece.text.len();
     let places = Places::of(piece);
-    let mut reader = Reader::new(catalog, session.clone(), request, limits.depth_max, &places);
+    let mut reader = Reader::new(world, session.clone(), request, limits.depth_max, &places);
     let Head { kind, mut exports, unmaskable, opaque, bodies } = match heads::classify(piece, &mut reader) {
         Ok(head) => head,
         Err(better) => return unknown(better.unwrap_or(why), bytes),
@@ -388,10 +389,23 @@ fn by_head<'a>(
         },
         session_changes: Vec::new(),
         stops: None,
+        makes: None,
     };
-    let Reader { known, numbered, sites, columns_read, through_made, earlier, .. } = reader;
+    let Reader { known, numbered, sites, columns_read, through_made, read_again, .. } = reader;
     let labels = Vec::new();
-    (analysis, Plan { known, numbered, sites, columns_read, through_made, earlier, unmaskable, labels })
+    (analysis, Plan { known, numbered, sites, columns_read, through_made, read_again, unmaskable, labels })
+}
+
+/// The temporary relation that is made, when what is in it is known.
+fn made(kind: Kind, after: &After) -> Option<MadeTemporary> {
+    let After::Made(name, columns) = after else { return None };
+    let column = |(name, sources): &(String, BTreeSet<ColumnName>)| EarlierColumn {
+        name: name.clone(),
+        sources: sources.clone(),
+        opaque: false,
+    };
+    let columns = columns.iter().map(column).collect();
+    Some(MadeTemporary { name: name.clone(), kind: kind.object?, columns, text: None })
 }
 
 fn project(reader: &Reader<'_, '_>, output: &Output, target: Option<&RelationName>) -> Vec<OutputColumn> {
@@ -429,22 +443,25 @@ fn project(reader: &Reader<'_, '_>, output: &Output, target: Option<&RelationNam
 }
 
 /// What a statement changed for the ones after it.
-pub(crate) fn follow(after: After, session: &mut SessionContext, request: &mut Request) {
+pub(crate) fn follow(after: After, world: World<'_>, session: &mut SessionContext, request: &mut Request) {
     match after {
         After::Made(name, columns) => {
             request.made.insert(name, Made::Columns(columns));
         }
-        After::Fed(name, sources) => {
-            if let Some(Made::Columns(columns)) = request.made.get_mut(&name) {
+        After::Fed(name, sources) => match request.made.get_mut(&name) {
+            Some(Made::Columns(columns)) => {
                 for (_, column) in columns {
                     column.extend(sources.iter().cloned());
                 }
             }
-        }
+            Some(Made::Unsure) => {}
+            None => unsure_if_temporary(name, world, request),
+        },
         // What the catalog says of a relation holds; what an earlier statement said of one it made does not.
-        After::Loaded(name) => {
-            request.made.entry(name).and_modify(|made| *made = Made::Unsure);
-        }
+        After::Loaded(name) => match request.made.get_mut(&name) {
+            Some(made) => *made = Made::Unsure,
+            None => unsure_if_temporary(name, world, request),
+        },
         After::Unsure(name) => {
             request.made.insert(name, Made::Unsure);
         }
@@ -456,6 +473,13 @@ pub(crate) fn follow(after: After, session: &mut SessionContext, request: &mut R
             request.unsure.insert(parts);
         }
         After::Session(changed) => *session = changed,
+    }
+}
+
+/// What is known of the session's temporary relations is how they were before the request.
+fn unsure_if_temporary(name: RelationName, world: World<'_>, request: &mut Request) {
+    if world.earlier.relations.contains_key(&name) {
+        request.made.insert(name, Made::Unsure);
     }
 }
 
@@ -474,6 +498,7 @@ pub(crate) fn unknown<'a>(why: String, bytes: usize) -> Reading<'a> {
         facts: Facts { bytes: bytes as u64, ..Facts::default() },
         session_changes: Vec::new(),
         stops: None,
+        makes: None,
     };
     let plan = Plan {
         known: Vec::new(),
@@ -481,7 +506,7 @@ pub(crate) fn unknown<'a>(why: String, bytes: usize) -> Reading<'a> {
         sites: Vec::new(),
         columns_read: Columns::new(),
         through_made: Columns::new(),
-        earlier: Vec::new(),
+        read_again: Vec::new(),
         unmaskable: None,
         labels: Vec::new(),
     };

@@ -144,7 +144,7 @@ impl<'r> Reader<'_, 'r> {
         let why = match self.attempt(|reader| reader.parsed(piece)) {
             Ok(Draft { exports, after, .. }) => {
                 for after in after {
-                    follow(after, &mut self.session, self.request.to_mut());
+                    follow(after, self.world(), &mut self.session, self.request.to_mut());
                 }
                 return Ok(exports);
             }
@@ -175,10 +175,15 @@ impl<'r> Reader<'_, 'r> {
             match (kind, parts.as_slice()) {
                 (ObjectKind::Table | ObjectKind::View, [database, schema, name]) => {
                     let name = RelationName::new(database, schema, name);
-                    follow(After::Unsure(name), &mut self.session, self.request.to_mut());
+                    follow(After::Unsure(name), self.world(), &mut self.session, self.request.to_mut());
                 }
                 (ObjectKind::Database | ObjectKind::Schema, parts) => {
-                    follow(After::UnsureContainer(parts.to_vec()), &mut self.session, self.request.to_mut());
+                    follow(
+                        After::UnsureContainer(parts.to_vec()),
+                        self.world(),
+                        &mut self.session,
+                        self.request.to_mut(),
+                    );
                     self.session.schema = None;
                     if *kind == ObjectKind::Database {
                         self.session.database = None;
@@ -264,7 +269,7 @@ impl<'r> Reader<'_, 'r> {
             .collect();
         let any = !changed.is_empty() || self.request.unsure != request.unsure;
         for name in changed {
-            follow(After::Unsure(name), &mut self.session, self.request.to_mut());
+            follow(After::Unsure(name), self.world(), &mut self.session, self.request.to_mut());
         }
         Ok(any)
     }

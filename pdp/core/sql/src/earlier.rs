@@ -1,51 +1,83 @@
-//! Results of earlier statements of a session, read again by `RESULT_SCAN('<query id>')`.
+//! What earlier statements of a session left, read again: results, by `RESULT_SCAN('<query id>')`, and temporary relations,
+//! by their names.
 //!
-//! Such a read is asked about everything the earlier statement read, anew. Its values are what the warehouse kept: masked
-//! and filtered as they were then, and no mask can be added to them.
+//! Such a read is asked about everything the earlier statements read, anew. Its values are what the warehouse kept: masked
+//! and filtered as they were then, and no mask can be added to them. A temporary view has no values of its own: its text is
+//! read each time it is named.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use icegate_pdp_model::{ColumnName, Effect, Mask, ObjectAccess, ObjectKind, RelationName, Transformation};
+use icegate_pdp_model::{
+    CatalogColumn, CatalogRelation, EarlierColumn, EarlierRows, Effect, ObjectAccess, ObjectKind, RelationKind,
+    RelationName, Temporary, Transformation,
+};
 use sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr, ObjectName, Value};
 
 use crate::{
     gate::{self, TokenKind},
     names,
     query::from::open_output,
-    reader::{Lineage, Output, OutputColumn, Reader},
+    reader::{Columns, Lineage, Output, OutputColumn, Reader},
 };
 
-/// The result of an earlier statement.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EarlierResult {
-    /// Its columns; `None` when they are not known, as of what SHOW gives.
-    pub columns: Option<Vec<EarlierColumn>>,
-    /// What the statement did to which objects.
-    pub objects: Vec<ObjectAccess>,
-    /// Every column that had any influence on it.
-    pub columns_read: BTreeSet<ColumnName>,
-    /// The masks its values went through at their source.
-    pub masks: BTreeMap<ColumnName, Mask>,
-    /// Conditions of the rows that were read of filtered relations, as SQL.
-    pub row_filters: BTreeMap<RelationName, String>,
+/// What earlier statements of a session left that a later one may read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Earlier {
+    /// Results by query id; or why the result of that id is not read again.
+    pub results: BTreeMap<String, Result<Arc<EarlierRows>, String>>,
+    /// Temporary relations by full name; or why the one of that name is not read.
+    pub relations: BTreeMap<RelationName, Result<EarlierRelation, String>>,
 }
 
-/// One column of an earlier result.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EarlierColumn {
-    /// Its name.
-    pub name: String,
-    /// Columns whose values can appear in it.
-    pub sources: BTreeSet<ColumnName>,
-    /// They could not be told.
-    pub opaque: bool,
+impl Earlier {
+    /// Nothing.
+    pub fn none() -> &'static Self {
+        static NONE: Earlier = Earlier { results: BTreeMap::new(), relations: BTreeMap::new() };
+        &NONE
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.results.is_empty() && self.relations.is_empty()
+    }
 }
 
-/// By query id; or why the result of that id is not read again.
-pub type EarlierResults = BTreeMap<String, Result<Arc<EarlierResult>, String>>;
+/// A temporary relation, as it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EarlierRelation {
+    /// A table's rows.
+    Rows(Arc<EarlierRows>),
+    /// A view's text and columns.
+    View(Box<CatalogRelation>),
+}
+
+impl From<Temporary> for EarlierRelation {
+    fn from(temporary: Temporary) -> Self {
+        match temporary {
+            Temporary::Table(rows) => Self::Rows(Arc::new(rows)),
+            Temporary::View { text, columns } => {
+                let column = |name| CatalogColumn {
+                    name,
+                    // Nobody said; no mask of a type can stand there.
+                    data_type: String::new(),
+                    nullable: true,
+                    tags: BTreeSet::new(),
+                    paths: Vec::new(),
+                };
+                Self::View(Box::new(CatalogRelation {
+                    kind: RelationKind::View,
+                    definition: Some(text),
+                    tags: BTreeSet::new(),
+                    columns: columns.into_iter().map(column).collect(),
+                    row_attributes: BTreeMap::new(),
+                }))
+            }
+        }
+    }
+}
 
 /// The function that reads one.
 const RESULT_SCAN: &str = "RESULT_SCAN";
@@ -85,7 +117,7 @@ impl Reader<'_, '_> {
         if names::parts(name).is_none_or(|parts| parts != [RESULT_SCAN]) {
             return None;
         }
-        let result = match self.request.results.get(&query_id(text)?)? {
+        let result = match self.earlier.results.get(&query_id(text)?)? {
             Ok(result) => Arc::clone(result),
             Err(why) => {
                 let said = format!("result {text}: {why}");
@@ -94,37 +126,46 @@ impl Reader<'_, '_> {
             }
         };
         self.functions.insert(RESULT_SCAN.to_owned());
-        for ObjectAccess { kind, name, effect } in &result.objects {
+        let read = self.read_again(&result);
+        let Some(columns) = &result.columns else { return Some(open_output()) };
+        let mut output = Output { rows: read, ..Output::default() };
+        for EarlierColumn { name, sources, opaque } in columns {
+            let sources = self.column_ids(sources);
+            let lineage =
+                Lineage { sources, transformation: Transformation::Identity, opaque: *opaque, ..Lineage::none() };
+            output.columns.push(OutputColumn { name: name.clone(), lineage });
+        }
+        Some(output)
+    }
+
+    /// Reads all that these rows were made of; gives the columns.
+    pub(crate) fn read_again(&mut self, rows: &Arc<EarlierRows>) -> Columns {
+        for ObjectAccess { kind, name, effect } in &rows.objects {
             self.touch(*kind, name.clone(), *effect);
             if let (ObjectKind::Table | ObjectKind::View, Effect::Read, [database, schema, relation]) =
                 (kind, effect, name.parts())
             {
-                self.relations.insert(RelationName::new(database, schema, relation));
+                let name = RelationName::new(database, schema, relation);
+                // Which of its rows are shown may be a matter of policy, whether or not a column of it was read.
+                if let Some(entry) = self.catalog.relation(&name) {
+                    self.know(&name, entry);
+                }
+                self.relations.insert(name);
             }
         }
-        let read = self.column_ids(&result.columns_read);
+        for name in &rows.columns_read {
+            let entry = self.catalog.relation(&name.relation);
+            if entry.is_none_or(|entry| entry.tags_of(&name.column).is_none()) {
+                // How it is protected is not known any more.
+                self.miss("column", format_args!("{name}: what was made of it is read, and it is not there any more"));
+            }
+        }
+        let read = self.column_ids(&rows.columns_read);
         self.columns_read.unite(&read);
         // What is read of them was masked there.
         self.through_made.unite(&read);
-        let output = match &result.columns {
-            None => open_output(),
-            Some(columns) => {
-                let mut output = Output { rows: read, ..Output::default() };
-                for EarlierColumn { name, sources, opaque } in columns {
-                    let sources = self.column_ids(sources);
-                    let lineage = Lineage {
-                        sources,
-                        transformation: Transformation::Identity,
-                        opaque: *opaque,
-                        ..Lineage::none()
-                    };
-                    output.columns.push(OutputColumn { name: name.clone(), lineage });
-                }
-                output
-            }
-        };
-        self.earlier.push(result);
-        Some(output)
+        self.read_again.push(Arc::clone(rows));
+        read
     }
 }
 

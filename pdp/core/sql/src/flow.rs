@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use icegate_pdp_model::{Catalog, Level, SessionContext, Verb};
+use icegate_pdp_model::{Level, SessionContext, Verb};
 use sqlparser::ast::Statement;
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     gate::{self, Piece, TokenKind},
     heads,
     parse::{self, Places, Unparsed},
-    reader::{Output, Read, Reader, Request, Role, stop},
+    reader::{Output, Read, Reader, Request, Role, World, stop},
     reword::{self, Reworded},
     scope::Ctes,
     statement::Draft,
@@ -91,7 +91,7 @@ pub(crate) fn read<'a>(
     steps: &[Step],
     whole: &Piece<'_>,
     session: &SessionContext,
-    catalog: &'a Catalog,
+    world: World<'a>,
     request: &Request,
     limits: &Limits,
 ) -> Result<Reading<'a>, AnalyzeError> {
@@ -113,7 +113,7 @@ pub(crate) fn read<'a>(
     }
     let places: Vec<Places<'_>> = pieces.iter().map(Places::of).collect();
     let Some(first) = places.first() else { return Ok(unknown("there is no step between `->>`".into(), bytes)) };
-    let mut reader = Reader::new(catalog, session.clone(), request, limits.depth_max, first);
+    let mut reader = Reader::new(world, session.clone(), request, limits.depth_max, first);
     let mut outputs: Vec<(Arc<Output>, bool)> = Vec::with_capacity(steps.len());
     let mut last = None;
     let mut level = Level::Understood;

@@ -70,6 +70,6 @@ mod stops;
 
 pub use analyze::{AnalyzeError, Analyzed, Limits, analyze, analyze_after};
 pub use bound::{BoundValues, Written};
-pub use earlier::{EarlierColumn, EarlierResult, EarlierResults, results_asked};
+pub use earlier::{Earlier, EarlierRelation, results_asked};
 pub use locate::{Located, locate};
 pub use rewrite::{ResultPlace, Rewriting, Rewritten, Unmaskable};

@@ -10,19 +10,20 @@ use std::{
 };
 
 use icegate_pdp_model::{
-    Catalog, CatalogRelation, ColumnName, Effect, ObjectAccess, ObjectKind, ObjectName, RelationKind, RelationName,
-    SessionContext, Transformation,
+    Catalog, CatalogRelation, ColumnName, EarlierRows, Effect, ObjectAccess, ObjectKind, ObjectName, RelationKind,
+    RelationName, SessionContext, Transformation,
 };
 use sqlparser::ast::{self, Ident};
 
 use self::parts::NumberedColumn;
 pub(crate) use self::parts::{
-    Beyond, Known, Lineage, Made, Numbered, Output, OutputColumn, Read, Request, Role, Site, Stop, absent, merge, stop,
+    Beyond, Known, Lineage, Made, Numbered, Output, OutputColumn, Read, Request, Role, Site, Stop, World, absent,
+    merge, stop,
 };
 pub(crate) use crate::columns::{ColumnId, Columns};
 use crate::{
     bodies::Depth,
-    earlier::EarlierResult,
+    earlier::{Earlier, EarlierRelation},
     gate::{self, Piece},
     heads,
     parse::{self, Places},
@@ -45,6 +46,7 @@ pub(crate) const MADE_COLUMN: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Reader<'a, 'r> {
     pub(crate) catalog: &'a Catalog,
+    pub(crate) earlier: &'a Earlier,
     pub(crate) session: SessionContext,
     pub(crate) request: Cow<'r, Request>,
     pub(crate) depth_max: usize,
@@ -69,8 +71,8 @@ pub(crate) struct Reader<'a, 'r> {
     pub(crate) expanding: Vec<RelationName>,
     /// Columns whose values were read from relations made earlier in the request.
     pub(crate) through_made: Columns,
-    /// Results of earlier statements that are read again.
-    pub(crate) earlier: Vec<Arc<EarlierResult>>,
+    /// Rows of earlier statements that are read again.
+    pub(crate) read_again: Vec<Arc<EarlierRows>>,
     /// Inside `MATCH_RECOGNIZE`, which has functions of its own.
     pub(crate) in_match: bool,
     /// Columns looked through so far.
@@ -87,7 +89,7 @@ pub(crate) struct Reader<'a, 'r> {
 
 impl<'a, 'r> Reader<'a, 'r> {
     pub(crate) fn new(
-        catalog: &'a Catalog,
+        World { catalog, earlier }: World<'a>,
         session: SessionContext,
         request: &'r Request,
         depth_max: usize,
@@ -95,6 +97,7 @@ impl<'a, 'r> Reader<'a, 'r> {
     ) -> Self {
         Self {
             catalog,
+            earlier,
             session,
             request: Cow::Borrowed(request),
             depth_max,
@@ -113,7 +116,7 @@ impl<'a, 'r> Reader<'a, 'r> {
             cross_join: false,
             expanding: Vec::new(),
             through_made: Columns::new(),
-            earlier: Vec::new(),
+            read_again: Vec::new(),
             in_match: false,
             looked_through: 0,
             ctes_read: BTreeSet::new(),
@@ -121,6 +124,10 @@ impl<'a, 'r> Reader<'a, 'r> {
             shown: BTreeSet::new(),
             reworded: None,
         }
+    }
+
+    pub(crate) fn world(&self) -> World<'a> {
+        World { catalog: self.catalog, earlier: self.earlier }
     }
 
     /// Runs `work`, and forgets what it gathered when it stops.
@@ -177,9 +184,13 @@ impl<'a, 'r> Reader<'a, 'r> {
         self.objects.insert(ObjectAccess { kind, name, effect });
     }
 
-    /// Notes a relation and what is done to it; the catalog says whether it is a view.
+    /// Notes a relation and what is done to it; the catalog, or the statement that made it, says whether it is a view.
     pub(crate) fn touch_relation(&mut self, name: &RelationName, otherwise: ObjectKind, effect: Effect) {
-        let kind = match self.catalog.relation(name).map(|entry| entry.kind) {
+        let temporary = || match self.earlier.relations.get(name) {
+            Some(Ok(EarlierRelation::View(entry))) => Some(entry.kind),
+            _ => None,
+        };
+        let kind = match self.catalog.relation(name).map(|entry| entry.kind).or_else(temporary) {
             Some(RelationKind::Table) => ObjectKind::Table,
             Some(RelationKind::View) => ObjectKind::View,
             None => otherwise,

@@ -151,6 +151,12 @@ impl Rewording<'_, '_> {
                 }
                 at
             }
+            // The parser knows no other TEMPORARY, and what it is for is the same.
+            "SCOPED"
+                if self.before(at, &["CREATE", "REPLACE", "SECURE"]) && self.is(at + 1, &["TEMP", "TEMPORARY"]) =>
+            {
+                self.blank(at, at + 1)
+            }
             "VARYING" if self.before(at, &["NCHAR"]) => self.blank(at, at + 1),
             "LOCAL" if self.before(at, &["WITH"]) && self.is(at + 1, &["TIME"]) && self.is(at + 2, &["ZONE"]) => {
                 self.blank(at, at + 1)

@@ -130,15 +130,25 @@ pub(crate) fn rewrite(analyzed: &Analyzed<'_>, rewriting: &Rewriting<'_>) -> Res
     }
 }
 
-/// What earlier results hold is masked as it was then: no mask can stand at their reads.
+/// What earlier statements left is masked as it was then: no mask can stand at their reads.
 fn masked_earlier(plan: &Plan<'_>, masks: &BTreeMap<ColumnName, Mask>) -> Result<(), Unmaskable> {
-    for earlier in &plan.earlier {
-        if plan.unmaskable.is_some() {
+    for earlier in &plan.read_again {
+        if plan.unmaskable.is_some() && !earlier.columns_read.is_empty() {
             return Err(Unmaskable::EarlierStored);
         }
+        // A path may be protected since: what was read then is the column it is in.
+        let inside = |column: &ColumnName| {
+            let known = plan.known.iter().find(|known| *known.name == *column.relation)?;
+            let (base, _) = known.entry.path(&column.column)?;
+            Some(ColumnName::new(Arc::clone(&known.name), base.name.as_str()))
+        };
+        let read = |column: &ColumnName| {
+            earlier.columns_read.contains(column)
+                || inside(column).is_some_and(|base| earlier.columns_read.contains(&base))
+        };
         let otherwise =
-            |column: &&ColumnName| masks.get(*column).is_some_and(|mask| earlier.masks.get(*column) != Some(mask));
-        if let Some(column) = earlier.columns_read.iter().find(otherwise) {
+            |(column, mask): &(&ColumnName, &Mask)| read(column) && earlier.masks.get(*column) != Some(*mask);
+        if let Some((column, _)) = masks.iter().find(otherwise) {
             return Err(Unmaskable::Earlier { column: column.clone() });
         }
     }
@@ -472,8 +482,7 @@ fn prove(
 ) -> Result<(), Unproven> {
     let Limits { bytes_max: _, statements_max, depth_max } = analyzed.limits;
     let limits = Limits { bytes_max: text.len(), statements_max, depth_max: depth_max + SPLICE_DEPTH };
-    let Ok(again) = analyze_for(Purpose::Proof, &analyzed.results, text, &analyzed.session, analyzed.catalog, &limits)
-    else {
+    let Ok(again) = analyze_for(Purpose::Proof, analyzed.world, text, &analyzed.session, &limits) else {
         return Err(Unproven::Form);
     };
     let same = splice::only_spliced(analyzed.sql, splices, text)

@@ -38,6 +38,8 @@ pub(crate) struct Draft {
     pub(crate) after: Vec<After>,
     /// Why no read in it can be masked.
     pub(crate) unmaskable: Option<Unrewritable>,
+    /// What it makes is there for its session alone.
+    pub(crate) temporary: bool,
 }
 
 /// Columns a statement stores in one relation.
@@ -87,6 +89,7 @@ impl Draft {
             session_changes: Vec::new(),
             after: Vec::new(),
             unmaskable: None,
+            temporary: false,
         }
     }
 

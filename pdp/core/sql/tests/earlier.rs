@@ -2,14 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use icegate_pdp_model::{
-    Catalog, ColumnName, Effect, Mask, ObjectAccess, ObjectKind, Predicate, RelationName, RowFilter, SessionContext,
+    Catalog, ColumnName, EarlierColumn, EarlierRows, Effect, Mask, ObjectAccess, ObjectKind, Predicate, RelationName,
+    RowFilter, SessionContext,
 };
-use icegate_pdp_sql::{
-    EarlierColumn, EarlierResult, EarlierResults, Limits, Rewriting, Unmaskable, analyze, analyze_after,
-};
+use icegate_pdp_sql::{Earlier, Limits, Rewriting, Unmaskable, analyze, analyze_after};
 
 const ID: &str = "01a0-01";
 
@@ -22,9 +24,9 @@ fn customers() -> RelationName {
 }
 
 /// `SELECT id, ssn AS number FROM customers WHERE name …`, as it was decided then.
-fn results(mask: Option<Mask>, rows: Option<&str>) -> Arc<EarlierResults> {
+fn results(mask: Option<Mask>, rows: Option<&str>) -> Earlier {
     let plain = |name: &str, of: &str| EarlierColumn { name: name.into(), sources: [column(of)].into(), opaque: false };
-    let result = EarlierResult {
+    let result = EarlierRows {
         columns: Some(vec![plain("ID", "ID"), plain("NUMBER", "SSN")]),
         objects: vec![ObjectAccess {
             kind: ObjectKind::Table,
@@ -32,13 +34,15 @@ fn results(mask: Option<Mask>, rows: Option<&str>) -> Arc<EarlierResults> {
             effect: Effect::Read,
         }],
         columns_read: ["ID", "NAME", "SSN"].map(column).into(),
+        rows_met: BTreeSet::new(),
         masks: mask.map(|mask| (column("SSN"), mask)).into_iter().collect(),
         row_filters: rows.map(|condition| (customers(), condition.to_owned())).into_iter().collect(),
     };
-    Arc::new(BTreeMap::from([
+    let results = BTreeMap::from([
         (ID.to_owned(), Ok(Arc::new(result))),
         ("01a0-02".to_owned(), Err("it is somebody else's".to_owned())),
-    ]))
+    ]);
+    Earlier { results, ..Earlier::default() }
 }
 
 fn session() -> SessionContext {
@@ -49,12 +53,7 @@ fn catalog() -> Catalog {
     serde_saphyr::from_str(include_str!("cases/catalog.yaml")).unwrap()
 }
 
-fn rewritten(
-    results: &Arc<EarlierResults>,
-    sql: &str,
-    masks: &[(&str, Mask)],
-    rows: &[RowFilter],
-) -> Result<String, Unmaskable> {
+fn rewritten(results: &Earlier, sql: &str, masks: &[(&str, Mask)], rows: &[RowFilter]) -> Result<String, Unmaskable> {
     let catalog = catalog();
     let analyzed = analyze_after(results, sql, &session(), &catalog, &Limits::default()).unwrap();
     assert!(analyzed.statements[0].unresolved.is_empty(), "{sql}: {:?}", analyzed.statements);

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use icegate_pdp_approval::{Approval, NewApproval, State};
-use icegate_pdp_model::{SessionContext, Timestamp};
+use icegate_pdp_audit::RunStatus;
+use icegate_pdp_model::{EarlierRows, RelationName, SessionContext, Temporary, TemporaryRow, Timestamp};
 use icegate_pdp_store::{
     ApprovalFilter, Change, Revocation, SessionFilter, SessionState, StateChange, Store, StoreError,
 };
 
-use crate::fixture::{Place, opened, person, session};
+use crate::fixture::{Place, opened, outcome, person, session};
 
 fn approval(id: &str, requester: &str, groups: &[&str], created: i64) -> Approval {
     let new = NewApproval {
@@ -214,4 +215,47 @@ async fn those_that_ran_out_are_found_among_many_that_did_not() {
     assert_eq!(due(900_000).await, ["old", "used"]);
     assert_eq!(store.approvals_pending(Timestamp(899_999)).await.unwrap(), 1001);
     assert_eq!(store.approvals_pending(Timestamp(900_000)).await.unwrap(), 1000);
+}
+
+#[tokio::test]
+async fn temporary_relations_are_a_sessions_own_and_end_with_it() {
+    let place = Place::new();
+    let store = place.open().await;
+    let name: RelationName = "D.S.T".parse().unwrap();
+    let row = |decision_id: &str, made| TemporaryRow {
+        decision_id: decision_id.into(),
+        made,
+        alone: true,
+        body: Temporary::Table(EarlierRows::default()),
+    };
+    let put = |session_id: &str, rows: &[TemporaryRow]| StateChange::PutTemporary {
+        session_id: session_id.into(),
+        name: name.clone(),
+        rows: rows.to_vec(),
+    };
+    let names = |rows: Vec<(RelationName, TemporaryRow)>| -> Vec<String> {
+        rows.into_iter().map(|(name, row)| format!("{name} {} {}", row.decision_id, row.made)).collect()
+    };
+    for id in ["s1", "s2"] {
+        set(&store, StateChange::PutSession(Box::new(session(id, "corp/ana", 10)))).await.unwrap();
+        set(&store, put(id, &[row("d1", true), row(&format!("{id}-2"), false)])).await.unwrap();
+    }
+    assert_eq!(names(store.temporaries("s1").await.unwrap()), ["D.S.T d1 true", "D.S.T s1-2 false"]);
+    assert_eq!(store.temporaries("s3").await.unwrap(), []);
+
+    // The end of a run is of its own decision; one that went well leaves nothing else under the name.
+    store.commit(Change::event(outcome("s1-2", RunStatus::Failed), Timestamp(1))).await.unwrap();
+    store.commit(Change::event(outcome("s2-2", RunStatus::Succeeded), Timestamp(1))).await.unwrap();
+    assert_eq!(names(store.temporaries("s1").await.unwrap()), ["D.S.T d1 true"]);
+    assert_eq!(names(store.temporaries("s2").await.unwrap()), ["D.S.T s2-2 true"]);
+
+    set(&store, put("s1", &[])).await.unwrap();
+    assert_eq!(store.temporaries("s1").await.unwrap(), []);
+    assert_eq!(store.sessions_with_temporaries().await.unwrap(), ["s2"]);
+    let end = StateChange::EndSession { session_id: "s2".into(), state: SessionState::Closed };
+    set(&store, end).await.unwrap();
+    assert_eq!(store.sessions_with_temporaries().await.unwrap(), Vec::<String>::new());
+    set(&store, put("s1", &[row("d4", true)])).await.unwrap();
+    set(&store, StateChange::ForgetTemporaries { session_id: "s1".into() }).await.unwrap();
+    assert_eq!(store.temporaries("s1").await.unwrap(), []);
 }

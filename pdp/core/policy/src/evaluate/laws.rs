@@ -206,6 +206,7 @@ fn statement() -> impl Strategy<Value = StatementAnalysis> {
             facts: Facts { bytes: 10, limit, ..Facts::default() },
             session_changes: Vec::new(),
             stops: None,
+            makes: None,
         }
     })
 }
@@ -334,6 +335,7 @@ fn a_policy_that_errs_refuses_and_is_named() {
             facts: Facts { bytes: 10, ..Facts::default() },
             session_changes: Vec::new(),
             stops: None,
+            makes: None,
         }],
         approvals: BTreeSet::new(),
     };

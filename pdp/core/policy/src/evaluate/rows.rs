@@ -628,6 +628,7 @@ databases: { d: { s: { t: {
                 facts: Facts { bytes: 10, ..Facts::default() },
                 session_changes: Vec::new(),
                 stops: None,
+                makes: None,
             };
             let statements = std::slice::from_ref(&statement);
             let session = SessionContext::default();

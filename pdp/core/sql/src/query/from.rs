@@ -1,8 +1,8 @@
 //! FROM: relations, joins, table functions.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use icegate_pdp_model::{Effect, ObjectKind};
+use icegate_pdp_model::{CatalogRelation, ColumnName, EarlierColumn, Effect, ObjectKind, RelationName};
 use smol_str::SmolStr;
 use sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Join, JoinConstraint, JoinOperator,
@@ -11,6 +11,7 @@ use sqlparser::ast::{
 };
 
 use crate::{
+    earlier::EarlierRelation,
     gate::{Token, Tokens},
     names,
     parse::Places,
@@ -19,7 +20,7 @@ use crate::{
     scope::{Ctes, Origin, Scope, Visible, VisibleColumn, decide_rows},
 };
 
-impl Reader<'_, '_> {
+impl<'a> Reader<'a, '_> {
     /// Adds a whole FROM clause to the scope.
     pub(crate) fn from(
         &mut self,
@@ -366,16 +367,8 @@ impl Reader<'_, '_> {
         Ok(site)
     }
 
-    /// A relation by name, as catalogued or as made earlier in the request.
+    /// A relation by name: as catalogued, as made earlier in the request, or as the session has it for itself.
     pub(crate) fn relation(&mut self, name: &ObjectName, alias: Option<&TableAlias>, role: Role) -> Read<Visible> {
-        let unknown = |columns| Visible {
-            qualifier: Vec::new(),
-            columns,
-            site: None,
-            open: true,
-            beyond: Beyond::default(),
-            silent: false,
-        };
         let Some(full) = names::relation(name, &self.session) else {
             self.miss("relation", describe(name));
             let mut visible = unknown(Vec::new());
@@ -383,48 +376,62 @@ impl Reader<'_, '_> {
             self.rename(&mut visible, alias)?;
             return Ok(visible);
         };
+        let (catalog, earlier) = (self.catalog, self.earlier);
+        let (entry, temporary) = (catalog.relation(&full), earlier.relations.get(&full));
         if role != Role::Target {
             self.relations.insert(full.clone());
             // A description of the warehouse, as SHOW gives it, and no data.
-            let described = self.catalog.relation(&full).is_none() && is_description(&full);
+            let described = entry.is_none() && temporary.is_none() && is_description(&full);
             let (kind, effect) =
                 if described { (ObjectKind::View, Effect::Metadata) } else { (ObjectKind::Table, Effect::Read) };
             self.touch_relation(&full, kind, effect);
         }
-        let mut visible = match (self.request.made(&full), self.catalog.relation(&full)) {
-            (None, None) if role == Role::Source && is_description(&full) => unknown(Vec::new()),
-            (Some(Made::Columns(columns)), _) => {
+        let mut visible = match (self.request.made(&full), entry, temporary) {
+            (Some(Made::Columns(columns)), _, _) => {
                 let mut made = Vec::with_capacity(columns.len());
                 for (name, sources) in &columns {
-                    let lineage = Lineage { sources: self.column_ids(sources), ..Lineage::none() };
-                    let origin = Origin::Made(Box::new(lineage));
-                    made.push(VisibleColumn { name: name.as_str().into(), origin, merged: false });
+                    made.push(self.made_column(name, sources, false));
                 }
                 Visible { open: false, ..unknown(made) }
             }
             // Writing needs no columns to be known; reading one of them would.
-            (Some(Made::Unsure), _) if role == Role::Target => Visible { silent: true, ..unknown(Vec::new()) },
-            (Some(Made::Unsure), _) => {
+            (Some(Made::Unsure), _, _) if role == Role::Target => Visible { silent: true, ..unknown(Vec::new()) },
+            (Some(Made::Unsure), entry, _) => {
                 self.miss("relation", format_args!("{full}: it was changed earlier in the same request"));
-                let beyond = match self.catalog.relation(&full) {
+                let beyond = match entry {
                     Some(_) => Beyond::default(),
                     None => Beyond::one(full.clone()),
                 };
                 Visible { beyond, ..unknown(Vec::new()) }
             }
-            (None, Some(entry)) => {
-                self.look_through(entry.columns.len())?;
-                let known = self.know(&full, entry);
-                let columns = entry.columns.iter().enumerate().map(|(column, it)| VisibleColumn {
-                    name: it.name.as_str().into(),
-                    origin: Origin::Catalogued { known, column },
-                    merged: false,
-                });
-                let columns = columns.collect();
-                let site = self.site(known, role, name, alias.is_some());
-                Visible { site: Some(site), open: false, ..unknown(columns) }
+            // Which of the two the warehouse takes is not for a guess: the temporary one may be gone again, unseen.
+            (None, Some(_), Some(_)) => {
+                let why = "a temporary relation of the session has the same name; give that one a name of its own";
+                self.miss("relation", format_args!("{full}: {why}"));
+                unknown(Vec::new())
             }
-            (None, None) => {
+            (None, Some(entry), None) => self.entered(&full, entry, name, alias.is_some(), role)?,
+            (None, None, Some(Ok(EarlierRelation::View(entry)))) => {
+                self.entered(&full, entry, name, alias.is_some(), role)?
+            }
+            (None, None, Some(Ok(EarlierRelation::Rows(rows)))) => {
+                if role != Role::Target {
+                    self.read_again(rows);
+                }
+                let columns = rows.columns.as_deref().unwrap_or_default();
+                self.look_through(columns.len())?;
+                let mut stored = Vec::with_capacity(columns.len());
+                for EarlierColumn { name, sources, opaque } in columns {
+                    stored.push(self.made_column(name, sources, *opaque));
+                }
+                Visible { open: rows.columns.is_none(), ..unknown(stored) }
+            }
+            (None, None, Some(Err(why))) => {
+                self.miss("relation", format_args!("{full}: {why}"));
+                Visible { beyond: Beyond::one(full.clone()), ..unknown(Vec::new()) }
+            }
+            (None, None, None) if role == Role::Source && is_description(&full) => unknown(Vec::new()),
+            (None, None, None) => {
                 self.miss("relation", &full);
                 Visible { beyond: Beyond::one(full.clone()), ..unknown(Vec::new()) }
             }
@@ -432,6 +439,33 @@ impl Reader<'_, '_> {
         visible.qualifier = vec![full.database, full.schema, full.name];
         self.rename(&mut visible, alias)?;
         Ok(visible)
+    }
+
+    /// A relation that has an entry, named at a place of its own.
+    fn entered(
+        &mut self,
+        full: &RelationName,
+        entry: &'a CatalogRelation,
+        name: &ObjectName,
+        aliased: bool,
+        role: Role,
+    ) -> Read<Visible> {
+        self.look_through(entry.columns.len())?;
+        let known = self.know(full, entry);
+        let columns = entry.columns.iter().enumerate().map(|(column, it)| VisibleColumn {
+            name: it.name.as_str().into(),
+            origin: Origin::Catalogued { known, column },
+            merged: false,
+        });
+        let columns = columns.collect();
+        let site = self.site(known, role, name, aliased);
+        Ok(Visible { site: Some(site), open: false, ..unknown(columns) })
+    }
+
+    /// A column that an earlier statement stored.
+    fn made_column(&mut self, name: &str, sources: &BTreeSet<ColumnName>, opaque: bool) -> VisibleColumn {
+        let lineage = Lineage { sources: self.column_ids(sources), opaque, ..Lineage::none() };
+        VisibleColumn { name: name.into(), origin: Origin::Made(Box::new(lineage)), merged: false }
     }
 
     /// What a table function gives; that its columns are not known was said, or a policy decides on it by its name.
@@ -600,4 +634,9 @@ pub(crate) fn describe(name: &ObjectName) -> String {
         Some(parts) => parts.join("."),
         None => name.to_string(),
     }
+}
+
+/// A relation with these columns, and others that nobody knows.
+fn unknown(columns: Vec<VisibleColumn>) -> Visible {
+    Visible { qualifier: Vec::new(), columns, site: None, open: true, beyond: Beyond::default(), silent: false }
 }

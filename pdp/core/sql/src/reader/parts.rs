@@ -6,10 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use icegate_pdp_model::{CatalogRelation, ColumnName, RelationName, Transformation};
+use icegate_pdp_model::{Catalog, CatalogRelation, ColumnName, RelationName, Transformation};
 
 use super::{ColumnId, Columns};
-use crate::{earlier::EarlierResults, statement::changes::Change};
+use crate::{earlier::Earlier, statement::changes::Change};
 
 /// What stopped the reading; the statement is unknown then.
 #[derive(Debug)]
@@ -238,6 +238,13 @@ pub(crate) struct Site {
     pub(crate) change: Option<Change>,
 }
 
+/// What names can mean.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct World<'a> {
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) earlier: &'a Earlier,
+}
+
 /// A relation made earlier in the same request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Made {
@@ -256,8 +263,6 @@ pub(crate) struct Request {
     pub(crate) made: HashMap<RelationName, Made>,
     /// Databases and schemas (one or two parts) that were renamed, dropped or replaced.
     pub(crate) unsure: BTreeSet<Vec<String>>,
-    /// Results of earlier statements that may be read again.
-    pub(crate) results: Arc<EarlierResults>,
     /// Relations that have another's name or rows.
     pub(crate) moved: BTreeSet<RelationName>,
 }

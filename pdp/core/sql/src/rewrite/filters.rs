@@ -7,13 +7,12 @@ use std::{
 };
 
 use icegate_pdp_model::{
-    ColumnName, Effect, FilteredRelation, ObjectName, RowFilter, StatementAnalysis, Transformation,
+    ColumnName, EarlierRows, Effect, FilteredRelation, ObjectName, RowFilter, StatementAnalysis, Transformation,
 };
 
 use super::{SPLICE_DEPTH, Unmaskable, numbered, refusal::Blame, rows, splice::Splice, under};
 use crate::{
     analyze::Plan,
-    earlier::EarlierResult,
     reader::{Known, Role, Site},
     statement::{
         Unrewritable,
@@ -177,9 +176,13 @@ pub(super) fn covered(plan: &Plan<'_>, statement: &StatementAnalysis, filters: &
         let reads = |site: &Site| site.known == number && matches!(site.role, Role::Source | Role::Unload);
         let changed = |site: &Site| site.known == number && site.role == Role::Target;
         let condition = rows::condition(filter);
-        let kept = |earlier: &Arc<EarlierResult>| earlier.row_filters.get(&filter.relation) == Some(&condition);
+        let again: Vec<_> = plan.read_again.iter().filter(|rows| rows.reads(&filter.relation)).collect();
+        let otherwise = |rows: &&Arc<EarlierRows>| rows.row_filters.get(&filter.relation) != Some(&condition);
+        if again.iter().any(otherwise) {
+            return Err(Blame::Rows(filter.relation.clone()).again());
+        }
         // Whatever reads it besides has a place of its own, or is no query and was refused.
-        if !plan.earlier.is_empty() && plan.earlier.iter().all(kept) {
+        if !again.is_empty() {
             continue;
         }
         if read && !plan.sites.iter().any(reads) && !plan.sites.iter().any(changed) {

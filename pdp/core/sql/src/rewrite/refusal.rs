@@ -24,17 +24,17 @@ pub enum Unmaskable {
         /// The masked column.
         column: ColumnName,
     },
-    /// The result of an earlier statement holds it with another mask, or with none.
+    /// The result of an earlier statement, or a temporary table, holds it with another mask, or with none.
     #[error(
-        "Column `{column}` is masked for you and the earlier result holds it otherwise; run that statement again instead of reading its result."
+        "Column `{column}` is masked for you, and the earlier result or temporary table that is read holds it otherwise; run the statement it came from again."
     )]
     Earlier {
         /// The masked column.
         column: ColumnName,
     },
-    /// The result of an earlier statement is read where others could come by.
+    /// The result of an earlier statement, or a temporary table, is read where others could come by.
     #[error(
-        "The result of an earlier statement is read in a view, a block or a body; read it in a statement of its own, with CREATE TABLE … AS SELECT to keep it."
+        "An earlier result or a temporary table is read in a view, a clone, a block or a body; read it in a statement of its own, with CREATE TABLE … AS SELECT to keep it."
     )]
     EarlierStored,
     /// CLONE copies rows as they are stored.
@@ -199,6 +199,17 @@ impl Blame {
             Self::Rows(relation) => Self::rows(
                 relation,
                 "an earlier statement of the same request changes the table; send this one in a request of its own",
+            ),
+        }
+    }
+
+    /// What an earlier statement left holds others of them.
+    pub(super) fn again(&self) -> Unmaskable {
+        match self {
+            Self::Column(column) => Unmaskable::Earlier { column: column.clone() },
+            Self::Rows(relation) => Self::rows(
+                relation,
+                "the earlier result or temporary table that is read was made of other rows; run the statement it came from again",
             ),
         }
     }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use icegate_pdp_model::{ColumnName, Effect, Kind, ObjectKind, ObjectName as Name, RelationKind, RelationName, Verb};
+use icegate_pdp_model::{
+    ColumnName, Effect, Kind, ObjectKind, ObjectName as Name, RelationKind, RelationName, SessionContext, Verb,
+};
 use sqlparser::ast::{
     AlterColumnOperation, AlterSchema, AlterSchemaOperation, AlterTable, AlterTableOperation, ColumnDef, ColumnOption,
     ColumnOptions, CommentObject, CreateTable, CreateTableLikeKind, CreateTableOptions, CreateView, Expr,
@@ -25,6 +27,7 @@ impl Reader<'_, '_> {
     pub(crate) fn create_table(&mut self, table: &CreateTable) -> Read<Draft> {
         check_table_options(table)?;
         let mut draft = Draft::of(Kind::on(Verb::Create, ObjectKind::Table));
+        draft.temporary = table.temporary || table.volatile;
         for ColumnDef { name: _, data_type: _, options } in &table.columns {
             for option in options {
                 self.column_option(&option.option)?;
@@ -80,7 +83,7 @@ impl Reader<'_, '_> {
             comment: _,
             with_no_schema_binding,
             if_not_exists,
-            temporary: _,
+            temporary,
             copy_grants: _,
             to,
             params,
@@ -101,6 +104,7 @@ impl Reader<'_, '_> {
         let made = self.made_columns(&output, columns.iter().map(|column| names::fold(&column.name)));
         let mut draft = Draft::of(Kind::on(Verb::Create, ObjectKind::View));
         draft.unmaskable = Some(Unrewritable::View);
+        draft.temporary = *temporary && self.means_the_same(name, query);
         self.store(&mut draft, name, &output, columns.iter().map(|column| names::fold(&column.name)));
         let Some(name) = self.named(name) else { return Ok(draft) };
         self.create(&name, ObjectKind::View, *or_replace);
@@ -109,6 +113,22 @@ impl Reader<'_, '_> {
             _ => After::Unsure(name),
         });
         Ok(draft)
+    }
+
+    /// Whether a view's text means in the view's schema, where it is read from then on, what it means here.
+    fn means_the_same(&mut self, view: &ObjectName, query: &Query) -> bool {
+        let Some(RelationName { database, schema, .. }) = names::relation(view, &self.session) else { return false };
+        let there = SessionContext { database: Some(database), schema: Some(schema), ..SessionContext::default() };
+        let here = self.session.clone();
+        let mut read_in = |session| {
+            let read = self.apart(session, |reader| {
+                let read = reader.query(query, None, &Ctes::default());
+                read.map(|_| std::mem::take(&mut reader.relations))
+            });
+            read.0.ok()
+        };
+        (there.database == here.database && there.schema == here.schema)
+            || read_in(there).is_some_and(|relations| Some(relations) == read_in(here))
     }
 
     /// A query's columns as those of the relation made from it, under its own names where it lists them.

@@ -9,6 +9,7 @@ use sqlparser::ast::{
 };
 
 use crate::{
+    earlier::EarlierRelation,
     names,
     reader::{Lineage, Made, Output, OutputColumn, Read, Reader, Role, absent, merge, stop},
     scope::{Ctes, Scope, decide_rows},
@@ -368,6 +369,11 @@ impl Reader<'_, '_> {
         let (Some(full), [visible]) = (&target, scope.visible.as_mut_slice()) else { return Ok((target, scope)) };
         if self.request.may_be_another(full) {
             self.miss("relation", format_args!("{full}: it was changed earlier in the same request"));
+        } else if let (Some(Ok(EarlierRelation::Rows(rows))), None) =
+            (self.earlier.relations.get(full), self.request.made(full))
+        {
+            // Which rows are changed may depend on any value in it.
+            self.read_again(rows);
         } else if visible.site.is_none()
             && self.request.made(full) == Some(Made::Unsure)
             && let Some(entry) = self.catalog.relation(full)

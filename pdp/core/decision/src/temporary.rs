@@ -1,0 +1,176 @@
+//! The temporary relations of a session: what a statement does to them, and how later statements read them.
+//!
+//! What makes one counts once its end is told; what may take one away, or put something into it, counts as soon as it may
+//! run. So a name is read as a temporary relation only while nothing else can be meant.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use icegate_pdp_model::{
+    ColumnName, Decision, EarlierColumn, EarlierRows, Effect, Level, MadeTemporary, ObjectAccess, ObjectKind,
+    RelationName, StatementAnalysis, Temporary, TemporaryRow, Verb,
+};
+use icegate_pdp_sql::EarlierRelation;
+
+/// A session's temporary relations by name. Of one name there are several while it is not known which of them it is.
+pub type Temporaries = BTreeMap<RelationName, Vec<TemporaryRow>>;
+
+/// Most that are kept of one session; a further one is not read.
+const RELATIONS_MAX: usize = 1000;
+/// Most columns that may have had an influence on one.
+const INFLUENCES_MAX: usize = 20_000;
+/// Longest text of a view, in bytes.
+const TEXT_BYTES_MAX: usize = 64 * 1024;
+
+/// Why one is not read whose statement has not ended, or not well.
+const NOT_SURE: &str = "the statement that makes it has not ended well, as far as is known; wait for its end, or drop it and make it again";
+
+/// What a session's statements may read.
+pub fn readable(temporaries: &Temporaries) -> BTreeMap<RelationName, Result<EarlierRelation, String>> {
+    let read = |rows: &[TemporaryRow]| match rows {
+        [TemporaryRow { made: true, body, .. }] => Ok(EarlierRelation::from(body.clone())),
+        _ => Err(NOT_SURE.to_owned()),
+    };
+    temporaries.iter().map(|(name, rows)| (name.clone(), read(rows))).collect()
+}
+
+/// Whether a decision's statements make a temporary relation.
+pub fn makes_temporary(decision: &Decision) -> bool {
+    decision.statements.iter().any(|statement| statement.makes.is_some())
+}
+
+/// What a decision that may run does to its session's temporary relations; gives the names of those that are others now.
+pub fn follow(decision: &Decision, decision_id: &str, temporaries: &mut Temporaries) -> BTreeSet<RelationName> {
+    let mut following = Following { temporaries, changed: BTreeSet::new() };
+    let alone = decision.statements.len() == 1;
+    for statement in &decision.statements {
+        following.forget(statement);
+        let rows = stored(decision, statement, following.temporaries);
+        following.feed(statement, &rows);
+        if let Some(made) = &statement.makes {
+            let row = |body| TemporaryRow { decision_id: decision_id.to_owned(), made: false, alone, body };
+            following.make(&made.name, body(made, rows).map(row));
+        }
+    }
+    following.changed
+}
+
+struct Following<'t> {
+    temporaries: &'t mut Temporaries,
+    changed: BTreeSet<RelationName>,
+}
+
+impl Following<'_> {
+    /// Forgets what may be gone, or another, after the statement.
+    fn forget(&mut self, statement: &StatementAnalysis) {
+        // What runs in there is not followed.
+        let opaque = statement.level == Level::Unknown
+            || matches!(statement.kind.verb, Verb::Call | Verb::Execute | Verb::Block | Verb::Unknown);
+        let made = statement.makes.as_ref().map(|made| &made.name);
+        let gone = |name: &RelationName| {
+            opaque || made != Some(name) && statement.objects.iter().any(|object| takes_away(object, name))
+        };
+        let names: Vec<_> = self.temporaries.keys().filter(|name| gone(name)).cloned().collect();
+        for name in names {
+            self.temporaries.remove(&name);
+            self.changed.insert(name);
+        }
+    }
+
+    /// Adds what the statement stores to what it is stored in.
+    fn feed(&mut self, statement: &StatementAnalysis, rows: &EarlierRows) {
+        let written = statement.objects.iter().filter(|object| object.effect == Effect::Write);
+        for object in written {
+            let [database, schema, name] = object.name.parts() else { continue };
+            let name = RelationName::new(database, schema, name);
+            let Some(there) = self.temporaries.get_mut(&name) else { continue };
+            // Of what was told by its head alone, the columns are not known.
+            let known = statement.level == Level::Understood || !rows.objects.iter().any(is_read);
+            for row in &mut *there {
+                if let Temporary::Table(stored) = &mut row.body {
+                    stored.add(rows);
+                }
+            }
+            if !known || there.iter().any(|row| !is_small(&row.body)) {
+                self.temporaries.remove(&name);
+            }
+            self.changed.insert(name);
+        }
+    }
+
+    /// Adds what the name may mean once the statement has ended; nothing when that is too large to keep.
+    fn make(&mut self, name: &RelationName, row: Option<TemporaryRow>) {
+        let room = self.temporaries.len() < RELATIONS_MAX || self.temporaries.contains_key(name);
+        match row.filter(|_| room) {
+            Some(row) => self.temporaries.entry(name.clone()).or_default().push(row),
+            None => drop(self.temporaries.remove(name)),
+        }
+        self.changed.insert(name.clone());
+    }
+}
+
+/// Whether what is done to the object can take the relation of this name away, or put another in its place.
+fn takes_away(object: &ObjectAccess, name: &RelationName) -> bool {
+    let changes = matches!(object.effect, Effect::Create | Effect::Alter | Effect::Drop);
+    let full = [&name.database, &name.schema, &name.name];
+    let above = matches!(object.kind, ObjectKind::Database | ObjectKind::Schema);
+    let parts = object.name.parts();
+    changes && (parts.iter().eq(full) || above && parts.iter().zip(full).all(|(part, own)| part == own))
+}
+
+fn is_read(object: &ObjectAccess) -> bool {
+    object.effect == Effect::Read && matches!(object.kind, ObjectKind::Table | ObjectKind::View)
+}
+
+/// What the statement's values were made of, as it may run. Columns of temporary relations are told by what those are made of.
+fn stored(decision: &Decision, statement: &StatementAnalysis, temporaries: &Temporaries) -> EarlierRows {
+    let lasts = |column: &&ColumnName| !temporaries.contains_key(&*column.relation);
+    let reads = |object: &&ObjectAccess| {
+        matches!(object.effect, Effect::Read | Effect::Metadata | Effect::Import | Effect::Use | Effect::Execute)
+    };
+    let masks = decision.masks.iter().filter(|masked| statement.columns_read.contains(&masked.column));
+    let mut row_filters: BTreeMap<RelationName, String> = BTreeMap::new();
+    let mut several = BTreeSet::new();
+    for filter in &decision.row_filters {
+        let before = row_filters.insert(filter.relation.clone(), filter.condition.clone());
+        if before.is_some_and(|before| before != filter.condition) {
+            several.insert(&filter.relation);
+        }
+    }
+    row_filters.retain(|relation, _| !several.contains(relation));
+    EarlierRows {
+        columns: None,
+        objects: statement.objects.iter().filter(reads).cloned().collect(),
+        columns_read: statement.columns_read.iter().filter(lasts).cloned().collect(),
+        rows_met: statement.rows_met.iter().filter(|name| !temporaries.contains_key(name)).cloned().collect(),
+        masks: masks.map(|masked| (masked.column.clone(), masked.mask.clone())).collect(),
+        row_filters,
+    }
+}
+
+/// What is kept of a relation that is made; nothing of one too large to keep.
+fn body(made: &MadeTemporary, rows: EarlierRows) -> Option<Temporary> {
+    let body = match &made.text {
+        None => {
+            let columns = made.columns.iter().cloned().map(|column| EarlierColumn {
+                sources: column.sources.intersection(&rows.columns_read).cloned().collect(),
+                ..column
+            });
+            Temporary::Table(EarlierRows { columns: Some(columns.collect()), ..rows })
+        }
+        Some(text) => Temporary::View {
+            text: text.clone(),
+            columns: made.columns.iter().map(|column| column.name.clone()).collect(),
+        },
+    };
+    is_small(&body).then_some(body)
+}
+
+fn is_small(body: &Temporary) -> bool {
+    match body {
+        Temporary::Table(rows) => {
+            let columns = rows.columns.iter().flatten().map(|column| 1 + column.sources.len());
+            rows.columns_read.len() + rows.objects.len() + columns.sum::<usize>() <= INFLUENCES_MAX
+        }
+        Temporary::View { text, .. } => text.len() <= TEXT_BYTES_MAX,
+    }
+}

@@ -1,0 +1,182 @@
+//! Temporary relations of a session: a script a session, each step decided, followed, and ended as it says.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use icegate_pdp_decision::{BoundValues, Earlier, Question, Temporaries, decide, follow, readable};
+use icegate_pdp_model::{Decision, Outcome, Principal, SessionContext};
+use icegate_pdp_policy::{Bundle, BundleSource};
+use serde::Deserialize;
+
+/// Files of `policies/` besides the masks.
+const FILES: [(&str, &str); 8] = [
+    ("schema.cedarschema", include_str!("../../../../policies/schema.cedarschema")),
+    ("base.cedar", include_str!("../../../../policies/base.cedar")),
+    ("exports.cedar", include_str!("../../../../policies/exports.cedar")),
+    ("destructive.cedar", include_str!("../../../../policies/destructive.cedar")),
+    ("agents.cedar", include_str!("../../../../policies/agents.cedar")),
+    ("operators.cedar", include_str!("../../../../policies/operators.cedar")),
+    ("catalog.yaml", include_str!("../../../../policies/catalog.yaml")),
+    ("settings.yaml", include_str!("../../../../policies/settings.yaml")),
+];
+const MASKS: (&str, &str) = ("personal-data.cedar", include_str!("../../../../policies/personal-data.cedar"));
+/// Orders by their status.
+const FILTER: (&str, &str) = (
+    "rows.cedar",
+    r#"@id("shipped") permit (principal, action == Icegate::Action::"read_row",
+    resource in Icegate::Relation::"SALES.PUBLIC.ORDERS") when { resource has status && resource.status == "shipped" };"#,
+);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Script {
+    name: String,
+    #[serde(default)]
+    groups: Vec<String>,
+    steps: Vec<Step>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Step {
+    sql: String,
+    outcome: Outcome,
+    #[serde(default)]
+    policies: Option<String>,
+    #[serde(default)]
+    sent: Option<String>,
+    #[serde(default)]
+    says: String,
+    #[serde(default)]
+    ends: Ends,
+    /// The session's schema from then on.
+    #[serde(default)]
+    schema: Option<String>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Ends {
+    #[default]
+    Well,
+    Badly,
+    Unknown,
+    Later,
+}
+
+/// What the starting set has no permit or name for.
+const CALLS: (&str, &str) = (
+    "calls.cedar",
+    r#"@id("blocks") permit (principal in Icegate::Group::"engineers", action == Icegate::Action::"run", resource)
+    when { context.statement.kind == "block" };"#,
+);
+const PROCEDURES: &str = "procedures: { sales.public.refresh: pure }\n";
+/// A VARIANT, without and with a protected path.
+const EVENTS: [&str; 2] =
+    ["payload: { type: VARIANT }", "payload: { type: VARIANT, paths: { mail: { type: VARCHAR, tags: [pii.email] } } }"];
+
+fn bundles() -> BTreeMap<&'static str, Bundle> {
+    let compile = |more: &[(&str, &str)], edits: &[(&str, &str)]| {
+        let files = FILES.map(|(path, text)| {
+            if path != "catalog.yaml" {
+                return (path, text.to_owned());
+            }
+            let events =
+                format!("    public:\n      events: {{ columns: {{ id: {{ type: NUMBER }}, {} }} }}\n", EVENTS[0]);
+            let text = format!("{PROCEDURES}{}", text.replacen("    public:\n", &events, 1));
+            (path, edits.iter().fold(text, |text, (from, to)| text.replacen(from, to, 1)))
+        });
+        let files = files.iter().map(|(path, text)| (*path, text.as_str())).chain(more.iter().copied());
+        Bundle::compile(&BundleSource::new(files)).unwrap()
+    };
+    let rows = ("      orders:\n", "      orders:\n        rows: { status: status }\n");
+    BTreeMap::from([
+        ("bare", compile(&[CALLS], &[])),
+        ("masked", compile(&[CALLS, MASKS], &[])),
+        ("filtered", compile(&[CALLS, MASKS, FILTER], &[rows])),
+        ("paths", compile(&[CALLS, MASKS], &[(EVENTS[0], EVENTS[1])])),
+        ("renamed", compile(&[CALLS], &[("          ssn:", "          number:")])),
+    ])
+}
+
+/// What a store makes of the end of a statement.
+fn end(temporaries: &mut Temporaries, decision_id: &str, ends: Ends) {
+    for rows in temporaries.values_mut() {
+        let own = rows.iter().any(|row| row.decision_id == decision_id);
+        match ends {
+            Ends::Well if own => {
+                rows.retain(|row| row.decision_id == decision_id);
+                for row in rows.iter_mut() {
+                    row.made = true;
+                }
+            }
+            Ends::Badly => rows.retain(|row| row.decision_id != decision_id || !row.alone),
+            Ends::Well | Ends::Unknown | Ends::Later => {}
+        }
+    }
+    temporaries.retain(|_, rows| !rows.is_empty());
+}
+
+fn told(decision: &Decision) -> String {
+    decision.reasons.iter().map(|reason| format!("{}: {}", reason.code, reason.message)).collect::<Vec<_>>().join("; ")
+}
+
+fn run(script: &Script, bundles: &BTreeMap<&str, Bundle>) -> Vec<String> {
+    let groups =
+        if script.groups.is_empty() { &["employees", "analysts"].map(str::to_owned)[..] } else { &script.groups };
+    let principal = Principal {
+        id: "dev/ana".into(),
+        issuer: "https://issuer.example".into(),
+        subject: "ana".into(),
+        groups: groups.iter().cloned().collect(),
+        agent: None,
+        attributes: BTreeMap::new(),
+    };
+    let mut session = SessionContext {
+        database: Some("SALES".into()),
+        schema: Some("STAGING".into()),
+        role: Some("ANALYST".into()),
+        warehouse: None,
+    };
+    let mut temporaries = Temporaries::new();
+    let (mut policies, mut wrong) = ("masked", Vec::new());
+    for (step, number) in script.steps.iter().zip(1..) {
+        policies = step.policies.as_deref().unwrap_or(policies);
+        let earlier = Earlier { results: BTreeMap::new(), relations: readable(&temporaries) };
+        let question = Question {
+            principal: &principal,
+            sql: &step.sql,
+            bound: &BoundValues::default(),
+            earlier: &earlier,
+            session: &session,
+            statement_count: 0,
+            approvals: &BTreeSet::new(),
+        };
+        let decision = decide(&question, &bundles[policies]);
+        let said = told(&decision);
+        let sent = step.sent.is_none() || step.sent == decision.sql;
+        if decision.outcome != step.outcome || !said.contains(&step.says) || !sent {
+            let sent = decision.sql.as_deref().unwrap_or_default();
+            wrong
+                .push(format!("{}, step {number}: {}\n  {} {said}\n  {sent}", script.name, step.sql, decision.outcome));
+        }
+        if matches!(decision.outcome, Outcome::Allow | Outcome::Mask) {
+            let decision_id = number.to_string();
+            follow(&decision, &decision_id, &mut temporaries);
+            end(&mut temporaries, &decision_id, step.ends);
+            if let Some(schema) = &step.schema {
+                session.schema = Some(schema.clone());
+            }
+        }
+    }
+    wrong
+}
+
+#[test]
+fn scripts() {
+    let scripts: Vec<Script> = serde_saphyr::from_str(include_str!("temporary.yaml")).unwrap();
+    let bundles = bundles();
+    let wrong: Vec<String> = scripts.iter().flat_map(|script| run(script, &bundles)).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
