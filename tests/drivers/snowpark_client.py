@@ -83,10 +83,14 @@ def loaded(source):
 
 
 def array_binds():
-    # So many cells go as bound values into a table of their own.
+    # So many cells go as bound values into a temporary table.
     frame = session("sql", "loader").create_dataframe([[number, TAG] for number in range(BULK_ROWS)], ["ID", "SOURCE"])
-    refused(lambda: frame.collect(), "SQL-UNRESOLVED")
-    raise Refused("`create_dataframe` binds many rows into a temporary table, which the catalog does not know")
+    found = frame.filter(col("SOURCE") == TAG).collect()
+    check(sorted(row.ID for row in found) == list(range(BULK_ROWS)), len(found))
+    kept = frame.select("ID").cache_result()
+    check(kept.count() == BULK_ROWS)
+    kept.filter(col("ID") < 3).create_or_replace_temp_view("few")
+    check(len(session("sql", "loader").table("few").collect()) == 3)
 
 
 def file_load():

@@ -1,8 +1,8 @@
 //! What clients send to load, said so that fakesnow can run it.
 //!
 //! It stands in front of fakesnow, behind everything that is tested: what the proxy sent is recorded before. fakesnow reads no
-//! stage between quotes, no `$1` over VALUES, no name bound to a query and no `SCOPED`; it forgets the format of a stage and
-//! that a file is to be overwritten, and names no region. All of that Snowflake does by itself, so a load that ends well here
+//! stage between quotes, no `$1` over VALUES, no name bound to a query, no `SCOPED` and no full name of a temporary relation; it
+//! forgets the format of a stage and that a file is to be overwritten, and names no region. All of that Snowflake does by itself, so a load that ends well here
 //! shows what passes through icegate, and nothing of how Snowflake would load it.
 
 #![expect(
@@ -69,7 +69,7 @@ fn names_written(sql: &str, bindings: Map<String, Value>) -> (String, Map<String
 }
 
 fn words(sql: &str) -> String {
-    let mut sql = sql.replace("SCOPED TEMPORARY ", "TEMPORARY ");
+    let mut sql = lasting(sql);
     let said: Vec<String> = sql.split_whitespace().map(str::to_uppercase).collect();
     let says = |words: &[&str]| said.windows(words.len()).any(|window| window == words);
     if says(&["FROM", "VALUES"]) {
@@ -87,6 +87,24 @@ fn words(sql: &str) -> String {
         }
     }
     sql
+}
+
+/// `DuckDB` keeps temporary relations in a database of their own, where no full name leads: they are made as any other.
+fn lasting(sql: &str) -> String {
+    let (mut head, mut rest) = (String::new(), sql.trim_start());
+    while let Some((word, behind)) = rest.split_once(char::is_whitespace) {
+        match word.to_uppercase().as_str() {
+            "CREATE" | "OR" | "REPLACE" => {
+                head.push_str(word);
+                head.push(' ');
+            }
+            "SCOPED" | "TEMP" | "TEMPORARY" => {}
+            "TABLE" | "VIEW" if head.starts_with("CREATE ") => return head + rest,
+            _ => break,
+        }
+        rest = behind.trim_start();
+    }
+    sql.replace("SCOPED TEMPORARY ", "TEMPORARY ")
 }
 
 fn quoted_stage(sql: &str) -> Option<Range<usize>> {
