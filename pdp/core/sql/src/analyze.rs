@@ -109,6 +109,8 @@ pub(crate) struct Plan<'a> {
     /// Rows of earlier statements that are read again.
     pub(crate) read_again: Vec<Arc<EarlierRows>>,
     pub(crate) unmaskable: Option<Unrewritable>,
+    /// What is read again is read anew whenever what is made of it is read, by the same session.
+    pub(crate) temporary: bool,
     /// Names of the result's columns.
     pub(crate) labels: Vec<String>,
 }
@@ -341,7 +343,8 @@ pub(crate) fn understood<'a>(
         makes,
     };
     let Reader { known, numbered, sites, columns_read, through_made, read_again, .. } = reader;
-    ((analysis, Plan { known, numbered, sites, columns_read, through_made, read_again, unmaskable, labels }), after)
+    let plan = Plan { known, numbered, sites, columns_read, through_made, read_again, unmaskable, temporary, labels };
+    ((analysis, plan), after)
 }
 
 /// What the head of a statement says that is not understood; unknown when it says nothing.
@@ -393,7 +396,8 @@ fn by_head<'a>(
     };
     let Reader { known, numbered, sites, columns_read, through_made, read_again, .. } = reader;
     let labels = Vec::new();
-    (analysis, Plan { known, numbered, sites, columns_read, through_made, read_again, unmaskable, labels })
+    let temporary = false;
+    (analysis, Plan { known, numbered, sites, columns_read, through_made, read_again, unmaskable, temporary, labels })
 }
 
 /// The temporary relation that is made, when what is in it is known.
@@ -508,6 +512,7 @@ pub(crate) fn unknown<'a>(why: String, bytes: usize) -> Reading<'a> {
         through_made: Columns::new(),
         read_again: Vec::new(),
         unmaskable: None,
+        temporary: false,
         labels: Vec::new(),
     };
     (analysis, plan)

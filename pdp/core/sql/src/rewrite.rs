@@ -133,7 +133,8 @@ pub(crate) fn rewrite(analyzed: &Analyzed<'_>, rewriting: &Rewriting<'_>) -> Res
 /// What earlier statements left is masked as it was then: no mask can stand at their reads.
 fn masked_earlier(plan: &Plan<'_>, masks: &BTreeMap<ColumnName, Mask>) -> Result<(), Unmaskable> {
     for earlier in &plan.read_again {
-        if plan.unmaskable.is_some() && !earlier.columns_read.is_empty() {
+        let kept = plan.unmaskable == Some(Unrewritable::View) && plan.temporary;
+        if plan.unmaskable.is_some() && !kept && !earlier.columns_read.is_empty() {
             return Err(Unmaskable::EarlierStored);
         }
         // A path may be protected since: what was read then is the column it is in.
