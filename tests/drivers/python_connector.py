@@ -30,6 +30,7 @@ from matrix import (
     renews,
     run,
     says,
+    temporary,
 )
 
 VERSION = str(snowflake.connector.__version__)
@@ -119,18 +120,22 @@ def hold():
     check(rows("sql", NOTE) == [(f"held {TAG}",)])
 
 
+def fresh():
+    """A session that has just begun: once the connector has renewed one, it waits for the end of what runs in the background."""
+    return connect("deep")
+
+
 def cancel():
-    with session("deep").cursor() as cursor:
+    with fresh() as connection, connection.cursor() as cursor:
         cursor.execute_async(FOREVER)
         query = cursor.sfqid
         check(cursor.abort_query(query) is True)
-        status = session("deep").get_query_status(query)
+        status = connection.get_query_status(query)
         check(status.name == "ABORTED", status)
 
 
 def asynchronous():
-    connection = session("deep")
-    with connection.cursor() as cursor:
+    with fresh() as connection, connection.cursor() as cursor:
         cursor.execute_async(SLOW)
         query = cursor.sfqid
         while connection.is_still_running(connection.get_query_status_throw_if_error(query)):
@@ -143,8 +148,7 @@ def asynchronous():
 def renewal():
     renews(said)()
     # The session token ends just before a call that asks about a statement, or stops it.
-    connection = session("deep")
-    with connection.cursor() as cursor:
+    with fresh() as connection, connection.cursor() as cursor:
         cursor.execute_async(f"SELECT 'forever, then renewed {TAG}'")
         query = cursor.sfqid
         time.sleep(about["session_seconds"] + 0.5)
@@ -205,6 +209,7 @@ CAPABILITIES = {
     "async": asynchronous,
     "several": several,
     "transaction": transaction,
+    "temporary": temporary(lambda sql: rows("sql", sql)),
     "metadata": metadata,
 }
 
