@@ -18,9 +18,9 @@ from matrix import (
     NOTE,
     ORDERS_COLUMNS,
     PARTS,
+    Refused,
     SHOWN,
     TAG,
-    Refused,
     about,
     check,
     fails,
@@ -30,6 +30,7 @@ from matrix import (
     renews,
     run,
     says,
+    temporary,
 )
 
 opened = {}
@@ -169,6 +170,7 @@ run(
         "async": not_offered("ADBC has no statements in the background"),
         "several": not_offered("it sends one statement at a time"),
         "transaction": transaction,
+        "temporary": temporary(lambda sql: rows("sql", sql)),
         "metadata": metadata,
     },
 )

@@ -106,9 +106,16 @@ def transaction():
         check(found[-1] == [[left]], found)
 
 
+def temporary():
+    """An incremental model: what is new goes into the table by way of a temporary view."""
+    dbt("sql", "run", "--select", "leads", "--vars", json.dumps({"tag": TAG}))
+    found = rows("sql", f"SELECT COUNT(*) FROM SALES.STAGING.LEADS WHERE SOURCE = 'incremental {TAG}'")
+    check(found == [[["1"]]], found)
+
+
 def metadata():
     """A model asks for schemas and what is in them, and becomes a table."""
-    dbt("sql", "run")
+    dbt("sql", "run", "--select", "shipped")
     (tables,) = rows("sql", "SHOW TERSE TABLES IN SCHEMA SALES.STAGING")
     check(any("SHIPPED" in row for row in tables), tables)
 
@@ -136,6 +143,7 @@ run(
         "async": not_offered("dbt has no statements in the background"),
         "several": not_offered("it sends one statement at a time"),
         "transaction": transaction,
+        "temporary": temporary,
         "metadata": metadata,
     },
 )

@@ -186,6 +186,7 @@ run(
         "async": asynchronous,
         "several": several,
         "transaction": not_run("the SQL API has them in several statements at once alone, which fakesnow lacks"),
+        "temporary": not_offered("the SQL API has no sessions"),
         "metadata": metadata,
     },
 )

@@ -34,6 +34,14 @@ SLOW = f"SELECT 'slow {TAG}'"
 BOTH = f"SELECT 'piece {TAG} a'; SELECT 'piece {TAG} b'"
 INSERT = f"INSERT INTO SALES.STAGING.LEADS (ID, SOURCE) VALUES (1, 'transaction {TAG}')"
 INSERTED = f"SELECT COUNT(*) FROM SALES.STAGING.LEADS WHERE SOURCE = 'transaction {TAG}'"
+OWN = f"SALES.STAGING.OWN_{TAG}"
+# A table of the session's own: made of masked values, added to, read, dropped.
+TEMPORARY = [
+    f"CREATE TEMPORARY TABLE {OWN} AS SELECT ID, EMAIL FROM SALES.PUBLIC.CUSTOMERS",
+    f"INSERT INTO {OWN} (ID, EMAIL) SELECT 99, 'added'",
+    f"SELECT EMAIL FROM {OWN} WHERE ID IN (1, 99) ORDER BY ID",
+    f"DROP TABLE {OWN}",
+]
 TABLES = {"CUSTOMERS", "ORDERS", "EMPLOYEES"}
 ORDERS_COLUMNS = ["ID", "CUSTOMER_ID", "AMOUNT", "STATUS", "CREATED_AT", "NOTE"]
 BULK_ROWS = 300
@@ -117,6 +125,16 @@ def says(cells):
         return capability
 
     return said
+
+
+def temporary(rows):
+    """A temporary table; `rows` runs a statement in one session and gives its rows."""
+
+    def capability():
+        found = [rows(sql) for sql in TEMPORARY][2]
+        check([tuple(row) for row in found] == [(SHOWN["EMAIL"],), ("added",)], found)
+
+    return capability
 
 
 def renews(said):

@@ -29,6 +29,7 @@ from matrix import (
     SLOW,
     TABLES,
     TAG,
+    TEMPORARY,
     about,
     arguments,
     check,
@@ -170,6 +171,11 @@ def transaction():
         check(found[-1] == [{"N": left}], found)
 
 
+def temporary():
+    found = rows("sql", *TEMPORARY)
+    check(found[2] == [{"EMAIL": SHOWN["EMAIL"]}, {"EMAIL": "added"}], found)
+
+
 def metadata():
     tables = {row["name"] for row in snow("sql", "object", "list", "table")}
     check(TABLES <= tables, tables)
@@ -200,6 +206,7 @@ run(
         "async": asynchronous,
         "several": not_offered("it sends one statement at a time"),
         "transaction": transaction,
+        "temporary": temporary,
         "metadata": metadata,
     },
 )

@@ -18,11 +18,11 @@ from matrix import (
     NOTE,
     ORDERS_COLUMNS,
     PARTS,
+    Refused,
     SHOWN,
     SLOW,
     TABLES,
     TAG,
-    Refused,
     arguments,
     check,
     fails,
@@ -31,6 +31,7 @@ from matrix import (
     renews,
     run,
     says,
+    temporary,
 )
 
 opened = {}
@@ -87,10 +88,6 @@ def array_binds():
     frame = session("sql", "loader").create_dataframe([[number, TAG] for number in range(BULK_ROWS)], ["ID", "SOURCE"])
     found = frame.filter(col("SOURCE") == TAG).collect()
     check(sorted(row.ID for row in found) == list(range(BULK_ROWS)), len(found))
-    kept = frame.select("ID").cache_result()
-    check(kept.count() == BULK_ROWS)
-    kept.filter(col("ID") < 3).create_or_replace_temp_view("few")
-    check(len(session("sql", "loader").table("few").collect()) == 3)
 
 
 def file_load():
@@ -135,6 +132,15 @@ def transaction():
         check(found == [(left,)], (end, found))
 
 
+def temporary_frames():
+    temporary(lambda sql: rows("sql", sql))()
+    own = session("sql", "loader")
+    kept = own.table("SALES.PUBLIC.ORDERS").select("ID", "STATUS").cache_result()
+    kept.filter(col("ID") < 103).create_or_replace_temp_view("FEW")
+    found = [row.ID for row in own.table("FEW").sort("ID").collect()]
+    check(found == [101, 102], found)
+
+
 def metadata():
     columns = session("sql").table("SALES.PUBLIC.ORDERS").columns
     check(columns == ORDERS_COLUMNS, columns)
@@ -165,6 +171,7 @@ run(
         "async": asynchronous,
         "several": not_offered("it sends one statement at a time"),
         "transaction": transaction,
+        "temporary": temporary_frames,
         "metadata": metadata,
     },
 )

@@ -17,6 +17,7 @@ from matrix import (
     PARTS,
     SHOWN,
     TAG,
+    TEMPORARY,
     arguments,
     check,
     fails,
@@ -100,6 +101,14 @@ def transaction():
         check(found == [(left,)], (end, found))
 
 
+def temporary():
+    with engine("sql").begin() as connection:
+        results = [connection.execute(text(sql)) for sql in TEMPORARY[:3]]
+        found = [cell for (cell,) in results[2]]
+        check(found == [SHOWN["EMAIL"], "added"], found)
+        connection.execute(text(TEMPORARY[3]))
+
+
 def metadata():
     inspector = inspect(engine("sql"))
     tables = set(inspector.get_table_names(schema="public"))
@@ -133,6 +142,7 @@ run(
         "async": connectors,
         "several": connectors,
         "transaction": transaction,
+        "temporary": temporary,
         "metadata": metadata,
     },
 )

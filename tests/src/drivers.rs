@@ -37,7 +37,7 @@ pub const SNOW: Environment = Environment {
 };
 
 /// What a client may be able to do: its name in the scripts, and in the table.
-pub const CAPABILITIES: [(&str, &str); 21] = [
+pub const CAPABILITIES: [(&str, &str); 22] = [
     ("login-oauth", "log in: OAuth token"),
     ("login-pat", "log in: access token"),
     ("login-password", "log in: token as password"),
@@ -58,6 +58,7 @@ pub const CAPABILITIES: [(&str, &str); 21] = [
     ("async", "asynchronous"),
     ("several", "several statements at once"),
     ("transaction", "transaction"),
+    ("temporary", "temporary relations"),
     ("metadata", "metadata calls"),
 ];
 

@@ -99,7 +99,7 @@ fn lasting(sql: &str) -> String {
                 head.push(' ');
             }
             "SCOPED" | "TEMP" | "TEMPORARY" => {}
-            "TABLE" | "VIEW" if head.starts_with("CREATE ") => return head + rest,
+            "TABLE" | "VIEW" if !head.is_empty() => return head + rest,
             _ => break,
         }
         rest = behind.trim_start();

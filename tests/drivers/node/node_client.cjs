@@ -165,6 +165,14 @@ const capabilities = {
       assert.equal((await count(`transaction ${TAG}`)).N, left);
     }
   },
+  temporary: async () => {
+    const own = `SALES.STAGING.OWN_${TAG}`;
+    await rows("sql", `CREATE TEMPORARY TABLE ${own} AS SELECT ID, EMAIL FROM SALES.PUBLIC.CUSTOMERS`);
+    await rows("sql", `INSERT INTO ${own} (ID, EMAIL) SELECT 99, 'added'`);
+    const found = await rows("sql", `SELECT EMAIL FROM ${own} WHERE ID IN (1, 99) ORDER BY ID`);
+    assert.deepEqual(found, [{ EMAIL: "***@example.com" }, { EMAIL: "added" }]);
+    await rows("sql", `DROP TABLE ${own}`);
+  },
   metadata: async () => {
     const tables = (await rows("sql", "SHOW TABLES IN SCHEMA SALES.PUBLIC")).map((row) => row.name);
     for (const table of ["CUSTOMERS", "ORDERS", "EMPLOYEES"]) assert(tables.includes(table), String(tables));
