@@ -225,7 +225,7 @@ async fn fetch(
         }
     }
     if read.is_end() {
-        ended(&proxy, &session, upstream_id, &binding, &read);
+        ended(&proxy, &session, upstream_id, &binding, &read).await;
     }
     read.into_body()
 }
@@ -245,7 +245,7 @@ pub(crate) async fn settle(proxy: &Arc<Proxy>, session: &Arc<Session>, gate: &mu
                 "A statement that can change where this session stands still runs, so the next one cannot be decided. Wait for its result, or use another session.",
             ));
         }
-        ended(proxy, session, &statement.query_id, &binding, &read);
+        ended(proxy, session, &statement.query_id, &binding, &read).await;
     }
     Ok(())
 }
@@ -367,16 +367,20 @@ fn end(
     read.end(open.take_open()?)
 }
 
-fn ended(
+async fn ended(
     proxy: &Arc<Proxy>,
     session: &Arc<Session>,
     upstream_id: &QueryId,
     binding: &Arc<Binding>,
     read: &forward::Read,
 ) {
+    let recording = session.records().await;
     let Some(end) = end(proxy, session, upstream_id, binding, read) else { return };
     let (proxy_then, session_then, binding) = (Arc::clone(proxy), Arc::clone(session), Arc::clone(binding));
-    proxy.spawn(async move { proxy_then.recorder.outcome(&binding.decision_id, &session_then.id, end).await });
+    proxy.spawn(async move {
+        proxy_then.recorder.outcome(&binding.decision_id, &session_then.id, end).await;
+        drop(recording);
+    });
 }
 
 /// Serves `GET /monitoring/queries/<id>`.

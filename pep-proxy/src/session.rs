@@ -18,7 +18,7 @@ use std::{
 
 use icegate_pep_protocol::{ClientFacts, QueryId, RequestId, SealedSession, Secret};
 use icegate_proto::v1::{SessionContext, SessionState};
-use tokio::sync::watch;
+use tokio::sync::{OwnedRwLockReadGuard, watch};
 use tracing::debug;
 
 use crate::{
@@ -60,6 +60,8 @@ pub(crate) struct Session {
     pub(crate) runs: Mutex<HashMap<RunKey, Arc<Run>>>,
     /// Statements that go on at Snowflake after their request was answered.
     background: Mutex<HashMap<QueryId, Background>>,
+    /// Read-locked while the end of a statement whose result the client has is put on record.
+    recording: Arc<tokio::sync::RwLock<()>>,
     ended: watch::Sender<Option<Ending>>,
     checked: AtomicU64,
     used_ms: AtomicI64,
@@ -138,6 +140,7 @@ impl Session {
             gate: tokio::sync::Mutex::new(Gate { context, believed, client_tag: sealed.query_tag }),
             runs: Mutex::default(),
             background: Mutex::default(),
+            recording: Arc::default(),
             ended: watch::Sender::new(None),
             checked: AtomicU64::new(epoch),
             used_ms: AtomicI64::new(unix_ms()),
@@ -228,6 +231,16 @@ impl Session {
     /// Notes that a statement has ended at Snowflake.
     pub(crate) fn has_ended(&self, query_id: &QueryId) {
         self.background.lock().unwrap_or_else(PoisonError::into_inner).remove(query_id);
+    }
+
+    /// Notes that the end of a statement goes on record, until what it gives is dropped: taken before the client is told.
+    pub(crate) async fn records(&self) -> OwnedRwLockReadGuard<()> {
+        Arc::clone(&self.recording).read_owned().await
+    }
+
+    /// Waits until the end of each statement that the client was told of is on record, or kept here to be.
+    pub(crate) async fn all_recorded(&self) {
+        drop(self.recording.write().await);
     }
 
     /// The statements that go on at Snowflake.

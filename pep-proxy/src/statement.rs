@@ -219,6 +219,7 @@ async fn drive(mut guard: Guard, request: QueryRequest) {
     // Its place among the held is given back last: a poll must find it there or among the finished.
     let mut place = None;
     let (done, recorded) = to_the_end(&guard.proxy, &guard.session, &guard.run, &request, &mut place).await;
+    let _recording = guard.session.records().await;
     guard.finished = true;
     guard.run.finish(&guard.proxy, &guard.session, done);
     drop(place);

@@ -27,6 +27,8 @@ pub const ANALYST: &str = "corp/ana";
 #[derive(Default)]
 pub struct Told {
     pub decides: Vec<DecideRequest>,
+    /// How many outcomes were known at each of them.
+    pub outcomes_before: Vec<usize>,
     pub intents: Vec<AppendIntentRequest>,
     pub outcomes: Vec<AppendOutcomeRequest>,
     pub journal: Vec<JournalEntry>,
@@ -40,6 +42,8 @@ pub struct Script {
     /// By text; everything else is allowed as it is, for 60 seconds.
     pub decisions: HashMap<String, DecideResponse>,
     pub intent_error: Option<tonic::Code>,
+    /// So long an outcome takes to be recorded.
+    pub outcome_takes: Duration,
     pub approval: ApprovalState,
     pub session: SessionState,
     pub bundle: String,
@@ -68,6 +72,7 @@ impl FakePdp {
         let script = Script {
             decisions: HashMap::new(),
             intent_error: None,
+            outcome_takes: Duration::ZERO,
             approval: ApprovalState::Pending,
             session: SessionState::Active,
             bundle: "v1".into(),
@@ -173,6 +178,8 @@ impl DecisionService for FakePdp {
         let asked = request.into_inner();
         let mut told = self.told.lock().unwrap();
         told.decides.push(asked.clone());
+        let outcomes = told.outcomes.len();
+        told.outcomes_before.push(outcomes);
         let script = self.script.lock().unwrap();
         let fresh = DecideResponse {
             decision_id: format!("decision-{}", told.decides.len()),
@@ -320,6 +327,8 @@ impl AuditService for FakePdp {
     }
 
     async fn append_outcome(&self, request: Request<AppendOutcomeRequest>) -> Answer<AppendOutcomeResponse> {
+        let takes = self.script.lock().unwrap().outcome_takes;
+        tokio::time::sleep(takes).await;
         self.told.lock().unwrap().outcomes.push(request.into_inner());
         Ok(Response::new(AppendOutcomeResponse { record_seq: 1 }))
     }
