@@ -362,8 +362,9 @@ impl Pdp {
         match decision.outcome {
             Outcome::Allow | Outcome::Mask if approval.is_none() => {
                 // A result is read again as long as it is what it was: that is looked up every time. What stops
-                // others is done once.
-                let lasts = asked.earlier.is_empty() && !stops(decision);
+                // others is done once. Names that values are bound by are told to nobody who keeps decisions.
+                let by_name = matches!(*asked.bound, BoundValues::Named(_));
+                let lasts = asked.earlier.is_empty() && !stops(decision) && !by_name;
                 cacheable_seconds = if lasts { settings.cache_seconds } else { 0 };
                 if cacheable_seconds > 0 {
                     let until = asked.now.plus_seconds(i64::from(cacheable_seconds) + CACHE_GRACE_SECONDS);

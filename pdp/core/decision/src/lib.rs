@@ -35,7 +35,7 @@ use icegate_pdp_model::{
     StatementAnalysis,
 };
 use icegate_pdp_policy::{Asked, Bundle, Settings, Verdict};
-use icegate_pdp_sql::{Analyzed, Limits, Rewriting, Rewritten, Unmaskable, analyze_after};
+use icegate_pdp_sql::{Analyzed, Beside, Limits, Rewriting, Rewritten, Unmaskable, analyze_with};
 pub use icegate_pdp_sql::{BoundValues, EarlierColumn, EarlierResult, EarlierResults, Written, results_asked};
 
 /// What one request asks, by whom, and where.
@@ -45,7 +45,7 @@ pub struct Question<'a> {
     pub principal: &'a Principal,
     /// The text exactly as the client sent it.
     pub sql: &'a str,
-    /// The values bound to it; only those that name something are looked at.
+    /// The values bound to it; only those that name something are looked at, and the names of the others.
     pub bound: &'a BoundValues,
     /// Results of earlier statements of the session that the text reads again.
     pub results: &'a Arc<EarlierResults>,
@@ -66,7 +66,8 @@ pub fn decide(question: &Question<'_>, bundle: &Bundle) -> Decision {
         depth_max: settings.depth_max,
     };
     let written = Written::of(question.sql, question.bound);
-    let analyzed = match analyze_after(question.results, &written.sql, question.session, bundle.catalog(), &limits) {
+    let beside = Beside { results: Arc::clone(question.results), bound: question.bound.names() };
+    let analyzed = match analyze_with(&beside, &written.sql, question.session, bundle.catalog(), &limits) {
         Ok(analyzed) => analyzed,
         Err(error) => return Decision::deny(Reason::new(Code::SqlLimit, sentence(&error.to_string()))),
     };

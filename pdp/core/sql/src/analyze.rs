@@ -94,7 +94,7 @@ pub struct Analyzed<'a> {
     pub(crate) session: SessionContext,
     pub(crate) catalog: &'a Catalog,
     pub(crate) limits: Limits,
-    pub(crate) results: Arc<EarlierResults>,
+    pub(crate) beside: Beside,
     pub(crate) plans: Vec<Plan<'a>>,
 }
 
@@ -150,21 +150,30 @@ pub fn analyze<'a>(
     catalog: &'a Catalog,
     limits: &Limits,
 ) -> Result<Analyzed<'a>, AnalyzeError> {
-    analyze_after(&Arc::default(), sql, session, catalog, limits)
+    analyze_with(&Beside::default(), sql, session, catalog, limits)
 }
 
-/// The same for a session that may read results of earlier statements again.
+/// What is known of a request beside its text.
+#[derive(Debug, Clone, Default)]
+pub struct Beside {
+    /// Results of earlier statements that its session may read again.
+    pub results: Arc<EarlierResults>,
+    /// The names that its values are bound by, in capitals: `:NAME` is one of those values, and otherwise nothing known.
+    pub bound: BTreeSet<String>,
+}
+
+/// The same for a request that is more than its text.
 ///
 /// # Errors
 /// As [`analyze`].
-pub fn analyze_after<'a>(
-    results: &Arc<EarlierResults>,
+pub fn analyze_with<'a>(
+    beside: &Beside,
     sql: &'a str,
     session: &SessionContext,
     catalog: &'a Catalog,
     limits: &Limits,
 ) -> Result<Analyzed<'a>, AnalyzeError> {
-    analyze_for(Purpose::Answer, results, sql, session, catalog, limits)
+    analyze_for(Purpose::Answer, beside, sql, session, catalog, limits)
 }
 
 /// What an analysis is for.
@@ -178,7 +187,7 @@ pub(crate) enum Purpose {
 
 pub(crate) fn analyze_for<'a>(
     purpose: Purpose,
-    results: &Arc<EarlierResults>,
+    beside: &Beside,
     sql: &'a str,
     session: &SessionContext,
     catalog: &'a Catalog,
@@ -199,21 +208,21 @@ pub(crate) fn analyze_for<'a>(
             if operators > OPERATORS_MAX {
                 return Err(AnalyzeError::TooManyOperators { operators, operators_max: OPERATORS_MAX });
             }
-            on_enough_stack(&pieces, || read_all(purpose, results, &pieces, session, catalog, limits))
+            on_enough_stack(&pieces, || read_all(purpose, beside, &pieces, session, catalog, limits))
                 .ok_or(AnalyzeError::NoStack)??
         }
     }
     .into_iter()
     .unzip();
-    let results = Arc::clone(results);
-    Ok(Analyzed { statements, sql, session: session.clone(), catalog, limits: *limits, results, plans })
+    let beside = beside.clone();
+    Ok(Analyzed { statements, sql, session: session.clone(), catalog, limits: *limits, beside, plans })
 }
 
 pub(crate) type Reading<'a> = (StatementAnalysis, Plan<'a>);
 
 fn read_all<'a>(
     purpose: Purpose,
-    results: &Arc<EarlierResults>,
+    beside: &Beside,
     pieces: &[Piece<'_>],
     session: &SessionContext,
     catalog: &'a Catalog,
@@ -225,7 +234,7 @@ fn read_all<'a>(
         return Ok(vec![reading]);
     }
     let mut session = session.clone();
-    let mut request = Request { results: Arc::clone(results), ..Request::default() };
+    let mut request = Request { beside: beside.clone(), ..Request::default() };
     let mut readings: Vec<Reading<'a>> = Vec::with_capacity(pieces.len());
     for piece in pieces {
         let bytes = piece.text.len();

@@ -85,7 +85,7 @@ impl Reader<'_, '_> {
         if names::parts(name).is_none_or(|parts| parts != [RESULT_SCAN]) {
             return None;
         }
-        let result = match self.request.results.get(&query_id(text)?)? {
+        let result = match self.request.beside.results.get(&query_id(text)?)? {
             Ok(result) => Arc::clone(result),
             Err(why) => {
                 let said = format!("result {text}: {why}");

@@ -472,7 +472,7 @@ fn prove(
 ) -> Result<(), Unproven> {
     let Limits { bytes_max: _, statements_max, depth_max } = analyzed.limits;
     let limits = Limits { bytes_max: text.len(), statements_max, depth_max: depth_max + SPLICE_DEPTH };
-    let Ok(again) = analyze_for(Purpose::Proof, &analyzed.results, text, &analyzed.session, analyzed.catalog, &limits)
+    let Ok(again) = analyze_for(Purpose::Proof, &analyzed.beside, text, &analyzed.session, analyzed.catalog, &limits)
     else {
         return Err(Unproven::Form);
     };

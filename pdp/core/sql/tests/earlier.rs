@@ -8,7 +8,7 @@ use icegate_pdp_model::{
     Catalog, ColumnName, Effect, Mask, ObjectAccess, ObjectKind, Predicate, RelationName, RowFilter, SessionContext,
 };
 use icegate_pdp_sql::{
-    EarlierColumn, EarlierResult, EarlierResults, Limits, Rewriting, Unmaskable, analyze, analyze_after,
+    Beside, EarlierColumn, EarlierResult, EarlierResults, Limits, Rewriting, Unmaskable, analyze, analyze_with,
 };
 
 const ID: &str = "01a0-01";
@@ -41,6 +41,10 @@ fn results(mask: Option<Mask>, rows: Option<&str>) -> Arc<EarlierResults> {
     ]))
 }
 
+fn beside(results: &Arc<EarlierResults>) -> Beside {
+    Beside { results: Arc::clone(results), ..Beside::default() }
+}
+
 fn session() -> SessionContext {
     SessionContext { database: Some("SALES".into()), schema: Some("PUBLIC".into()), ..SessionContext::default() }
 }
@@ -56,7 +60,7 @@ fn rewritten(
     rows: &[RowFilter],
 ) -> Result<String, Unmaskable> {
     let catalog = catalog();
-    let analyzed = analyze_after(results, sql, &session(), &catalog, &Limits::default()).unwrap();
+    let analyzed = analyze_with(&beside(results), sql, &session(), &catalog, &Limits::default()).unwrap();
     assert!(analyzed.statements[0].unresolved.is_empty(), "{sql}: {:?}", analyzed.statements);
     let masks = masks.iter().map(|(name, mask)| (column(name), mask.clone())).collect();
     let expressions = &BTreeMap::new();
@@ -70,7 +74,7 @@ fn all_it_was_made_of_is_read() {
     let catalog = catalog();
     let sql = format!("SELECT r.number AS n FROM TABLE(RESULT_SCAN('{ID}')) r WHERE r.id > 1");
     let results = results(None, None);
-    let analyzed = analyze_after(&results, &sql, &session(), &catalog, &Limits::default()).unwrap();
+    let analyzed = analyze_with(&beside(&results), &sql, &session(), &catalog, &Limits::default()).unwrap();
     let [statement] = analyzed.statements.as_slice() else { panic!() };
     assert_eq!(statement.columns_read, ["ID", "NAME", "SSN"].map(column).into());
     assert_eq!(statement.objects[0].name.to_string(), "SALES.PUBLIC.CUSTOMERS");
@@ -82,7 +86,7 @@ fn all_it_was_made_of_is_read() {
         ("SELECT * FROM TABLE(RESULT_SCAN('01a0-03'))", "function RESULT_SCAN"),
         ("SELECT * FROM TABLE(x.RESULT_SCAN('01a0-01'))", "function X.RESULT_SCAN"),
     ] {
-        let read = analyze_after(&results, sql, &session(), &catalog, &Limits::default()).unwrap();
+        let read = analyze_with(&beside(&results), sql, &session(), &catalog, &Limits::default()).unwrap();
         assert_eq!(read.statements[0].unresolved, [wanted], "{sql}");
     }
     let without = analyze(&sql, &session(), &catalog, &Limits::default()).unwrap();
@@ -137,4 +141,26 @@ fn rows_are_those_of_the_filter_it_had() {
     let beside = format!("SELECT r.id FROM TABLE(RESULT_SCAN('{ID}')) r, customers c");
     let sent = rewritten(&results(None, Some(&condition)), &beside, &[], &[filter]).unwrap();
     assert!(sent.contains(&format!("WHERE {condition}")), "{sent}");
+}
+
+#[test]
+fn a_name_that_a_value_is_bound_by_is_that_value_and_no_other_is() {
+    let catalog = catalog();
+    let bound = Beside { bound: ["LEAST".to_owned()].into(), ..Beside::default() };
+    let read = |sql| analyze_with(&bound, sql, &session(), &catalog, &Limits::default()).unwrap();
+    for (sql, resolves) in [
+        ("SELECT id FROM customers WHERE id > :least OR name ILIKE :LEAST", true),
+        ("SELECT id FROM customers WHERE id > :most", false),
+        // A name of an object is none of its values.
+        ("SELECT 1 FROM TABLE(:LEAST)", false),
+        ("SELECT 1 FROM IDENTIFIER(:LEAST)", false),
+        ("SELECT 1 FROM TABLE(RESULT_SCAN(:LEAST))", false),
+    ] {
+        let unresolved = read(sql).statements[0].unresolved.clone();
+        assert_eq!(unresolved.is_empty(), resolves, "{sql}: {unresolved:?}");
+    }
+    // A masked text is read again with the same values.
+    let masks = BTreeMap::from([(column("SSN"), Mask::Null)]);
+    let masked = read("SELECT ssn FROM customers WHERE id > :least").rewrite(&masks, "pepper").unwrap();
+    assert!(masked.ends_with("AS customers WHERE id > :least"), "{masked}");
 }

@@ -9,7 +9,7 @@ use std::{
 use icegate_pdp_model::{CatalogRelation, ColumnName, RelationName, Transformation};
 
 use super::{ColumnId, Columns};
-use crate::{earlier::EarlierResults, statement::changes::Change};
+use crate::{analyze::Beside, statement::changes::Change};
 
 /// What stopped the reading; the statement is unknown then.
 #[derive(Debug)]
@@ -256,8 +256,7 @@ pub(crate) struct Request {
     pub(crate) made: HashMap<RelationName, Made>,
     /// Databases and schemas (one or two parts) that were renamed, dropped or replaced.
     pub(crate) unsure: BTreeSet<Vec<String>>,
-    /// Results of earlier statements that may be read again.
-    pub(crate) results: Arc<EarlierResults>,
+    pub(crate) beside: Beside,
     /// Relations that have another's name or rows.
     pub(crate) moved: BTreeSet<RelationName>,
 }
