@@ -126,6 +126,20 @@ async fn an_approval_is_for_the_names_that_were_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bound_name_is_refused_by_the_policies_of_what_it_names() {
+    let stand = Stand::start().await;
+    let ana = stand.session(ANA).await;
+    let sql = "INSERT INTO IDENTIFIER(?) (id) VALUES (?)";
+    let leads = decide(&stand, request(&ana, sql, texts(&["staging.leads", CANARY]))).await;
+    assert_eq!((leads.outcome(), leads.sql.as_str()), (Outcome::Allow, sql), "{leads:?}");
+    for name in ["orders", "sales.public.orders", "\"SALES\".\"PUBLIC\".\"ORDERS\""] {
+        let orders = decide(&stand, request(&ana, sql, texts(&[name, CANARY]))).await;
+        assert_eq!((orders.outcome(), code_of(&orders)), (Outcome::Deny, "POLICY-NO-PERMIT"), "{name}: {orders:?}");
+        assert!(orders.sql.is_empty() && !format!("{orders:?}").contains(CANARY), "{orders:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_result_named_by_name_is_the_sessions_own() {
     let stand = Stand::start().await;
     let (ana, other) = (stand.session(ANA).await, stand.session(ANA).await);
