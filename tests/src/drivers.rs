@@ -161,7 +161,7 @@ pub const NOT_RUN: &[(&str, &str)] = &[("JDBC", "its jar is in none of the regis
 pub struct Cell {
     /// Which.
     pub capability: String,
-    /// `pass`, `fail`, `not-offered` by the client, `refused` by icegate, or `not-run`.
+    /// `pass`, `fail`, `not-offered` by the client, or `refused` by icegate.
     pub outcome: String,
     /// Why, unless it passed.
     #[serde(default)]
@@ -255,7 +255,6 @@ pub fn table(results: &[(Client, BTreeMap<String, Cell>)]) -> String {
                 Some(cell) if cell.outcome == "pass" => "yes".to_owned(),
                 Some(cell) if cell.outcome == "not-offered" => format!("– ({})", number(&cell.detail)),
                 Some(cell) if cell.outcome == "refused" => format!("refused ({})", number(&cell.detail)),
-                Some(cell) if cell.outcome == "not-run" => format!("not run ({})", number(&cell.detail)),
                 other => format!("FAILED {other:?}"),
             };
             let _ = write!(text, " | {said}");
