@@ -26,6 +26,9 @@ const SESSION_SECONDS: u64 = 4;
 /// What the seed puts into masked columns, a distinctive part each.
 const RAW: [&str; 6] = ["Lindqvist", "Okafor", "maya.", "900-12-00", "400000123456", "N-70000"];
 
+/// What ADBC asks the warehouse to make of what SHOW gave.
+const OBJECTS: &str = r#"{"catalog_name":"SALES","catalog_db_schemas":[{"db_schema_name":"PUBLIC","db_schema_tables":[{"table_name":"ORDERS","table_type":"TABLE"}]}]}"#;
+
 /// Loads files.
 const LOADER: Person =
     Person { name: "loader", about: "an engineer", groups: &["employees", "analysts", "engineers"], agent: None };
@@ -252,6 +255,7 @@ impl Matrix {
                 ensure!(sent.iter().any(count), "they were not sent at once");
                 Ok(())
             }
+            "metadata" if tag == "adbc" => read_by_name(seen),
             // What came out is all there is to see, and the script has looked at it.
             _ => Ok(()),
         }
@@ -292,14 +296,15 @@ impl Matrix {
     }
 }
 
-/// What clients ask when they connect, and the stand-in has no words for.
+/// What clients ask when they connect, or for the whole of the catalog, and the stand-in has no words for.
 fn greetings(stand_in: &StandIn) {
-    for (asked, cells) in [
-        ("CURRENT_VERSION()", &["9.0.0"][..]),
-        ("select current_version()", &["9.0.0"]),
-        ("select current_database(), current_schema()", &["SALES", "PUBLIC"]),
+    for (asked, name, cells) in [
+        ("CURRENT_VERSION()", "SAID", &["9.0.0"][..]),
+        ("select current_version()", "SAID", &["9.0.0"]),
+        ("select current_database(), current_schema()", "SAID", &["SALES", "PUBLIC"]),
+        ("} get_objects", "GET_OBJECTS", &[OBJECTS]),
     ] {
-        let column = json!({ "name": "SAID", "type": "text", "nullable": true, "length": 200, "byteLength": 800,
+        let column = json!({ "name": name, "type": "text", "nullable": true, "length": 200, "byteLength": 800,
             "precision": null, "scale": null, "collation": null, "database": "", "schema": "", "table": "" });
         let reply = json!({ "success": true, "code": null, "message": null, "data": {
             "queryId": "@id", "queryResultFormat": "json", "rowtype": vec![column; cells.len()], "rowset": [cells],
@@ -334,6 +339,14 @@ fn loaded(seen: &Seen) -> anyhow::Result<()> {
     ensure!(ran("PUT ") && ran("COPY INTO "), "no file was loaded");
     let mut stored = seen.sql_back.iter().filter(|one| one.target.starts_with("/fs_bucket/"));
     ensure!(stored.any(|one| !one.request.is_empty()), "no file came to the store");
+    Ok(())
+}
+
+/// A text with the name of a result in it, and the results' ids beside it.
+fn read_by_name(seen: &Seen) -> anyhow::Result<()> {
+    let asked: Vec<Value> = seen.deep_back.iter().map(Exchange::request_json).collect();
+    let mut scans = asked.iter().filter(|one| statement(one).contains("RESULT_SCAN(:SHOW_DB_QUERY_ID)"));
+    ensure!(scans.any(|one| one["bindings"]["SHOW_DB_QUERY_ID"].is_object()), "no result was read by its name");
     Ok(())
 }
 
