@@ -32,7 +32,9 @@ pub(super) fn rows(id: &str, cells: &[&str], arrow: bool) -> Value {
             "precision": null, "scale": null, "collation": null, "database": "", "schema": "", "table": "" }],
         "total": cells.len(), "returned": cells.len(), "queryId": id, "statementTypeId": 4096, "version": 1,
         "finalDatabaseName": "SALES", "finalSchemaName": "PUBLIC", "finalWarehouseName": "WH", "finalRoleName": "R",
-        "parameters": [], "sqlState": null,
+        // What JDBC fetches parts by.
+        "parameters": [{ "name": "CLIENT_PREFETCH_THREADS", "value": 4 }, { "name": "CLIENT_RESULT_CHUNK_SIZE", "value": 160 }],
+        "sqlState": null,
     });
     if let Some(data) = data.as_object_mut() {
         if arrow {

@@ -69,7 +69,8 @@ pub(super) async fn query(State(shared): State<Arc<Shared>>, headers: HeaderMap,
         rows(&id, &[], sql.contains("arrow"))
     } else {
         let count = body.pointer("/parameters/MULTI_STATEMENT_COUNT").and_then(Value::as_u64).unwrap_or(1);
-        match body.get("bindings").filter(|bindings| bindings.is_object()) {
+        match body.get("bindings").filter(|bindings| bindings.as_object().is_some_and(|bindings| !bindings.is_empty()))
+        {
             _ if count != 1 => several(&shared, &id, sql),
             Some(bindings) => rows(&id, &[&bindings.to_string()], false),
             None => answer(&shared, &id, sql),
