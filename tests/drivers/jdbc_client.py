@@ -49,6 +49,8 @@ jpype.startJVM(
 snowflake = jpype.JPackage("net.snowflake.client")
 # What the driver tells its maker goes past the connection, to an address of its own.
 snowflake.jdbc.telemetryOOB.TelemetryService.disable()
+# Of two values each; Snowflake's own number of values is 65,280.
+STAGED_ROWS = 33_000
 opened = {}
 
 
@@ -131,14 +133,20 @@ def loaded(source):
     check([float(cell) for cell in found[0]] == [BULK_ROWS, sum(range(BULK_ROWS))], found)
 
 
-def array_binds():
-    statement = session("sql").prepareStatement("INSERT INTO SALES.STAGING.LEADS (ID, SOURCE) VALUES (?, ?)")
-    for number in range(BULK_ROWS):
+def insert(stack, count):
+    statement = session(stack).prepareStatement("INSERT INTO SALES.STAGING.LEADS (ID, SOURCE) VALUES (?, ?)")
+    for number in range(count):
         statement.setInt(1, number)
         statement.setString(2, TAG)
         statement.addBatch()
-    check(sum(statement.executeBatch()) == BULK_ROWS)
+    check(sum(statement.executeBatch()) == count)
+
+
+def array_binds():
+    insert("sql", BULK_ROWS)
     loaded(TAG)
+    # So many that the driver would put them on a stage, where nobody would see them: it is told not to.
+    insert("deep", STAGED_ROWS)
 
 
 def file_load():

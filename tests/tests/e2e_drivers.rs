@@ -205,6 +205,7 @@ impl Matrix {
                 let mut kinds =
                     bound.flat_map(|bound| bound.values().map(|one| one["value"].is_array()).collect::<Vec<_>>());
                 ensure!(kinds.any(|list| list == listed), "no values reached the warehouse beside the text");
+                ensure!(tag != "jdbc" || !listed || unstaged(seen), "many values went another way");
                 Ok(())
             }
             "file-load" => loaded(seen),
@@ -340,6 +341,17 @@ fn loaded(seen: &Seen) -> anyhow::Result<()> {
     let mut stored = seen.sql_back.iter().filter(|one| one.target.starts_with("/fs_bucket/"));
     ensure!(stored.any(|one| !one.request.is_empty()), "no file came to the store");
     Ok(())
+}
+
+/// Whether more values than Snowflake wants staged came with their statement, and no stage was made.
+fn unstaged(seen: &Seen) -> bool {
+    const STAGED_FROM: usize = 65_280;
+    let asked: Vec<Value> = seen.deep_back.iter().map(Exchange::request_json).collect();
+    let values = |one: &Value| {
+        let bound = one["bindings"].as_object().into_iter().flatten();
+        bound.filter_map(|(_, one)| one["value"].as_array()).map(Vec::len).sum::<usize>()
+    };
+    asked.iter().any(|one| values(one) >= STAGED_FROM) && !asked.iter().any(|one| statement(one).contains("STAGE "))
 }
 
 /// A text with the name of a result in it, and the results' ids beside it.

@@ -49,6 +49,17 @@ pub(super) fn rows(id: &str, cells: &[&str], arrow: bool) -> Value {
     json!({ "success": true, "code": null, "message": null, "data": data })
 }
 
+/// What an INSERT is answered with, also when it is only described.
+pub(super) fn inserted(id: &str, count: usize) -> Value {
+    json!({ "success": true, "code": null, "message": null, "data": {
+        "rowtype": [{ "name": "number of rows inserted", "type": "fixed", "nullable": false, "length": null,
+            "byteLength": null, "precision": 19, "scale": 0, "database": "", "schema": "", "table": "" }],
+        "rowset": [[count.to_string()]], "queryResultFormat": "json", "total": 1, "returned": 1, "queryId": id,
+        "statementTypeId": 0x3100, "numberOfBinds": 2, "arrayBindSupported": true, "parameters": [],
+        "finalDatabaseName": "SALES", "finalSchemaName": "PUBLIC", "finalWarehouseName": "WH", "finalRoleName": "R",
+    } })
+}
+
 /// The same with the rest of it in storage, as the statement's words say.
 pub(super) fn chunked(shared: &Shared, id: &str, sql: &str) -> Value {
     let says = |word: &str| sql.contains(word);
