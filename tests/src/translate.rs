@@ -2,9 +2,9 @@
 //!
 //! It stands in front of fakesnow, behind everything that is tested: what the proxy sent is recorded before. fakesnow reads no
 //! stage between quotes, no `$1` over VALUES, no name bound to a query and no `SCOPED`; it forgets the format of a stage and
-//! that a file is to be overwritten, and names no region; of keys it shows the imported ones. It takes one statement at a time, and keeps no result. All of that
-//! Snowflake does by itself, so a load that ends well here shows what passes through icegate, and nothing of how Snowflake
-//! would load it.
+//! that a file is to be overwritten, and names no region; of keys it shows the imported ones. It takes one statement at a
+//! time, and keeps no result. All of that Snowflake does by itself, so a load that ends well here shows what passes through
+//! icegate, and nothing of how Snowflake would load it.
 
 #![expect(
     clippy::indexing_slicing,
@@ -139,6 +139,17 @@ fn quoted_stage(sql: &str) -> Option<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_statements_are_each_a_request_and_one_answer() {
+        let body = |count: u32, sql: &str| json!({ "sqlText": sql, "parameters": { "MULTI_STATEMENT_COUNT": count } });
+        assert_eq!(pieces(&body(0, "BEGIN; COMMIT;")), Some(vec![body(1, "BEGIN"), body(1, "COMMIT")]));
+        assert_eq!(pieces(&body(0, "BEGIN;")), None);
+        assert_eq!(pieces(&body(1, "SELECT ';'")), None);
+        let reply = |id: &str| json!({ "data": { "queryId": id, "statementTypeId": 4096 } });
+        let data = &together(&[reply("a"), reply("b")])["data"];
+        assert_eq!([&data["resultIds"], &data["resultTypes"]], ["a,b", "4096,4096"]);
+    }
 
     #[test]
     fn loads_in_other_words() {
