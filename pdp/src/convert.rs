@@ -1,5 +1,7 @@
 //! Between the contract's messages and the core's values.
 
+use std::collections::BTreeMap;
+
 use icegate_pdp_approval::{Approval, State};
 use icegate_pdp_decision::BoundValues;
 use icegate_pdp_model::{
@@ -68,14 +70,24 @@ pub(crate) fn outcome(outcome: Outcome) -> v1::Outcome {
     }
 }
 
-/// The bound values of a request, as far as they can be names: texts, when they are numbered from 1 without a gap.
+/// The bound values of a request, as far as they can be names: texts, when they are numbered from 1 without a gap, or all have
+/// names that are different in any spelling.
 pub(crate) fn bound_values(bindings_json: &str) -> BoundValues {
     let Ok(Value::Object(bindings)) = serde_json::from_str(bindings_json) else { return BoundValues::default() };
     let value = |position: usize| bindings.get(&position.to_string());
-    let Some(values) = (1..=bindings.len()).map(value).collect::<Option<Vec<_>>>() else {
-        return BoundValues::default();
+    if let Some(values) = (1..=bindings.len()).map(value).collect::<Option<Vec<_>>>() {
+        return BoundValues::Numbered(values.into_iter().map(|value| text(value).map(str::to_owned)).collect());
+    }
+    let named = |(name, value): (&String, &Value)| {
+        let letter =
+            |at: usize, byte: u8| byte == b'_' || byte.is_ascii_alphabetic() || at > 0 && byte.is_ascii_digit();
+        let plain = !name.is_empty() && name.bytes().enumerate().all(|(at, byte)| letter(at, byte));
+        plain.then(|| (name.to_ascii_uppercase(), text(value).map(str::to_owned)))
     };
-    BoundValues::new(values.into_iter().map(|value| text(value).map(str::to_owned)).collect())
+    match bindings.iter().map(named).collect::<Option<BTreeMap<_, _>>>() {
+        Some(values) if values.len() == bindings.len() => BoundValues::Named(values),
+        Some(_) | None => BoundValues::default(),
+    }
 }
 
 /// One bound value, when it is a plain text and nothing else is said of it.
@@ -224,7 +236,11 @@ mod tests {
 
     #[test]
     fn only_plain_texts_in_their_places_can_be_names() {
-        let texts = |texts: &[Option<&str>]| BoundValues::new(texts.iter().map(|it| it.map(str::to_owned)).collect());
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        let texts = |texts: &[Option<&str>]| BoundValues::Numbered(texts.iter().copied().map(owned).collect());
+        let named = |texts: &[(&str, Option<&str>)]| {
+            BoundValues::Named(texts.iter().map(|(name, text)| ((*name).to_owned(), owned(*text))).collect())
+        };
         for (json, wanted) in [
             ("", texts(&[])),
             (r#"{"1":{"type":"TEXT","value":"t"}}"#, texts(&[Some("t")])),
@@ -238,7 +254,17 @@ mod tests {
             (r#"{"1":{"value":"t"}}"#, texts(&[None])),
             (r#"{"2":{"type":"TEXT","value":"t"}}"#, texts(&[])),
             (r#"{"01":{"type":"TEXT","value":"t"}}"#, texts(&[])),
-            (r#"{"NAME":{"type":"TEXT","value":"t"}}"#, texts(&[])),
+            (
+                r#"{"NAME":{"type":"TEXT","value":"t"},"b_2":{"type":"FIXED","value":"1"}}"#,
+                named(&[("NAME", Some("t")), ("B_2", None)]),
+            ),
+            // Which of them is meant, and by whom, is not known.
+            (r#"{"NAME":{"type":"TEXT","value":"t"},"name":{"type":"TEXT","value":"u"}}"#, texts(&[])),
+            (r#"{"NAME":{"type":"TEXT","value":"t"},"1":{"type":"TEXT","value":"u"}}"#, texts(&[])),
+            (r#"{"1":{"type":"TEXT","value":"t"},"NAME":{"type":"TEXT","value":"u"}}"#, texts(&[])),
+            (r#"{"na me":{"type":"TEXT","value":"t"}}"#, texts(&[])),
+            (r#"{"":{"type":"TEXT","value":"t"}}"#, texts(&[])),
+            (r#"{"ſ":{"type":"TEXT","value":"t"}}"#, texts(&[])),
             (r#"[{"type":"TEXT","value":"t"}]"#, texts(&[])),
         ] {
             assert_eq!(bound_values(json), wanted, "{json}");

@@ -377,8 +377,9 @@ impl Pdp {
         match decision.outcome {
             Outcome::Allow | Outcome::Mask if approval.is_none() => {
                 // What earlier statements left is looked up every time, and what later ones will find is written down every
-                // time. What stops others is done once.
-                let lasts = asked.earlier.is_empty() && !makes_temporary(decision) && !stops(decision);
+                // time. What stops others is done once. Names that values are bound by are told to nobody who keeps decisions.
+                let by_name = matches!(*asked.bound, BoundValues::Named(_));
+                let lasts = asked.earlier.is_empty() && !makes_temporary(decision) && !stops(decision) && !by_name;
                 cacheable_seconds = if lasts { settings.cache_seconds } else { 0 };
                 if cacheable_seconds > 0 {
                     let until = asked.now.plus_seconds(i64::from(cacheable_seconds) + CACHE_GRACE_SECONDS);

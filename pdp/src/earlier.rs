@@ -99,7 +99,10 @@ fn again(
     let [statement] = decision.statements.as_slice() else {
         return Err("it is of several statements; run the one you need again");
     };
-    if statement.level != Level::Understood || !statement.unresolved.is_empty() || !statement.exports.is_empty() {
+    // What SHOW and DESCRIBE give is of the objects they name, and those are known where the rest of them is not.
+    let described = matches!(statement.kind.verb, Verb::Show | Verb::Describe) && statement.level == Level::Classified;
+    let known = statement.level == Level::Understood || described;
+    if !known || !statement.unresolved.is_empty() || !statement.exports.is_empty() {
         return Err(OTHERWISE);
     }
     let columns = match statement.kind.verb {

@@ -374,13 +374,16 @@ async fn ended(
     binding: &Arc<Binding>,
     read: &forward::Read,
 ) {
+    let recording = session.records().await;
     let Some(end) = end(proxy, session, upstream_id, binding, read) else { return };
     if forward::leaves_traces(&binding.statement_kinds) {
-        proxy.recorder.outcome(&binding.decision_id, &session.id, end).await;
-        return;
+        session.leave_traces();
     }
     let (proxy_then, session_then, binding) = (Arc::clone(proxy), Arc::clone(session), Arc::clone(binding));
-    proxy.spawn(async move { proxy_then.recorder.outcome(&binding.decision_id, &session_then.id, end).await });
+    proxy.spawn(async move {
+        proxy_then.recorder.outcome(&binding.decision_id, &session_then.id, end).await;
+        drop(recording);
+    });
 }
 
 /// Serves `GET /monitoring/queries/<id>`.

@@ -156,12 +156,20 @@ async fn decided(proxy: &Proxy, question: Question<'_>) -> Result<Answer, Stop> 
     if !proxy.pdp.heard() {
         return Err(PdpError::Unreachable.into());
     }
+    // The PDP knows a result, and what a session has made, by how its statement ended; the client has the answer before that.
+    question.session.all_recorded(may_read_results(question.request.sql())).await;
     let decision = proxy.pdp.decide(request(question)).await?;
     let answer = acted_on(question, &decision)?;
     if question.approval_id.is_none() && matches!(answer, Answer::Permitted(_)) && decision.stop.is_none() {
         proxy.cache.keep(asked, &decision, names);
     }
     Ok(answer)
+}
+
+/// Whether a text could be one that reads results again. It is not read here: one too many waits, one too few is refused.
+fn may_read_results(sql: &str) -> bool {
+    const WORD: &[u8] = b"RESULT_SCAN";
+    sql.as_bytes().windows(WORD.len()).any(|word| word.eq_ignore_ascii_case(WORD))
 }
 
 fn request(question: Question<'_>) -> DecideRequest {

@@ -160,8 +160,7 @@ pub(crate) fn changes_context(kinds: &[String]) -> bool {
         })
 }
 
-/// Whether statements of these kinds leave something in the session that the next request would find. What became of them
-/// is on record before their answer leaves: the next statement may be judged by it.
+/// Whether statements of these kinds leave something in the session that the next request would find.
 pub(crate) fn leaves_traces(kinds: &[String]) -> bool {
     kinds.is_empty() || kinds.iter().any(|kind| !PLAIN.contains(&kind.as_str()))
 }

@@ -18,7 +18,7 @@ use std::{
 
 use icegate_pep_protocol::{ClientFacts, QueryId, RequestId, SealedSession, Secret};
 use icegate_proto::v1::{SessionContext, SessionState};
-use tokio::sync::watch;
+use tokio::sync::{OwnedRwLockReadGuard, watch};
 use tracing::debug;
 
 use crate::{
@@ -51,6 +51,8 @@ pub(crate) struct Session {
     pub(crate) pooled: bool,
     /// Something was run in it that the next request must not find.
     traces: AtomicBool,
+    /// The next statement may be judged by how the last one ended.
+    judges: AtomicBool,
     upstream: Mutex<Arc<UpstreamTokens>>,
     /// Held while Snowflake is asked for a fresh token.
     pub(crate) renewing: tokio::sync::Mutex<()>,
@@ -60,6 +62,8 @@ pub(crate) struct Session {
     pub(crate) runs: Mutex<HashMap<RunKey, Arc<Run>>>,
     /// Statements that go on at Snowflake after their request was answered.
     background: Mutex<HashMap<QueryId, Background>>,
+    /// Read-locked while the end of a statement whose result the client has is put on record.
+    recording: Arc<tokio::sync::RwLock<()>>,
     ended: watch::Sender<Option<Ending>>,
     checked: AtomicU64,
     used_ms: AtomicI64,
@@ -130,6 +134,7 @@ impl Session {
             expires_ms: sealed.session_expires_ms,
             pooled: false,
             traces: AtomicBool::new(false),
+            judges: AtomicBool::new(false),
             upstream: Mutex::new(Arc::new(UpstreamTokens {
                 session: sealed.upstream_token,
                 master: sealed.upstream_master,
@@ -138,6 +143,7 @@ impl Session {
             gate: tokio::sync::Mutex::new(Gate { context, believed, client_tag: sealed.query_tag }),
             runs: Mutex::default(),
             background: Mutex::default(),
+            recording: Arc::default(),
             ended: watch::Sender::new(None),
             checked: AtomicU64::new(epoch),
             used_ms: AtomicI64::new(unix_ms()),
@@ -204,6 +210,7 @@ impl Session {
     /// Notes that a statement leaves something behind for the next one: a variable, a setting, an open transaction.
     pub(crate) fn leave_traces(&self) {
         self.traces.store(true, Ordering::Release);
+        self.judges.store(true, Ordering::Release);
     }
 
     pub(crate) fn has_traces(&self) -> bool {
@@ -228,6 +235,19 @@ impl Session {
     /// Notes that a statement has ended at Snowflake.
     pub(crate) fn has_ended(&self, query_id: &QueryId) {
         self.background.lock().unwrap_or_else(PoisonError::into_inner).remove(query_id);
+    }
+
+    /// Notes that the end of a statement goes on record, until what it gives is dropped: taken before the client is told.
+    pub(crate) async fn records(&self) -> OwnedRwLockReadGuard<()> {
+        Arc::clone(&self.recording).read_owned().await
+    }
+
+    /// Waits until the end of each statement that the client was told of is on record, or kept here to be, when the next one may
+    /// be judged by it: it `reads_results`, or what ended has left something in the session.
+    pub(crate) async fn all_recorded(&self, reads_results: bool) {
+        if self.judges.swap(false, Ordering::AcqRel) || reads_results {
+            drop(self.recording.write().await);
+        }
     }
 
     /// The statements that go on at Snowflake.

@@ -214,35 +214,21 @@ fn digest(request: &QueryRequest) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// Takes a statement to its end, answers, and records the outcome: afterwards, unless later statements are judged by it.
+/// Takes a statement to its end, answers, then records the outcome.
 async fn drive(mut guard: Guard, request: QueryRequest) {
     // Its place among the held is given back last: a poll must find it there or among the finished.
     let mut place = None;
     let (done, recorded) = to_the_end(&guard.proxy, &guard.session, &guard.run, &request, &mut place).await;
-    let (first, last) = match recorded {
-        Some(outcome) if outcome.is_first => (Some(outcome), None),
-        outcome => (None, outcome),
-    };
-    if let Some(Outcome { decision_id, end, .. }) = first {
-        guard.proxy.recorder.outcome(&decision_id, &guard.session.id, end).await;
-    }
+    let _recording = guard.session.records().await;
     guard.finished = true;
     guard.run.finish(&guard.proxy, &guard.session, done);
     drop(place);
-    if let Some(Outcome { decision_id, end, .. }) = last {
+    if let Some((decision_id, end)) = recorded {
         guard.proxy.recorder.outcome(&decision_id, &guard.session.id, end).await;
     }
 }
 
-type Ended = (Done, Option<Outcome>);
-
-/// What is to be on record of a run's end.
-struct Outcome {
-    decision_id: String,
-    end: RunEnd,
-    /// Before its answer leaves.
-    is_first: bool,
-}
+type Ended = (Done, Option<(String, RunEnd)>);
 
 async fn to_the_end(
     proxy: &Arc<Proxy>,
@@ -309,11 +295,9 @@ async fn once(
         Answer::Stop(stop) => return Once::stopped(&stop, run, held),
         Answer::Waits(waiting) => return Once::Waits(waiting),
     };
-    let decision_id = permitted.decision_id().to_owned();
-    let is_first = forward::leaves_traces(permitted.statement_kinds());
     if let Some(stops) = permitted.stops() {
         let (done, end) = stop::answer(proxy, session, run, request, &context, stops).await;
-        return Once::Ended(Box::new((done, Some(Outcome { decision_id, end, is_first }))));
+        return Once::Ended(Box::new((done, Some((permitted.decision_id().to_owned(), end)))));
     }
     // First this, then the look: whoever stops it now is seen here, or sees that there is something to stop at Snowflake.
     run.mark_sent(permitted.sql());
@@ -333,11 +317,12 @@ async fn once(
         Err(stop) => {
             let end = RunEnd::without_reply(RunStatus::NotSent, stop.code(), Duration::ZERO);
             let done = Done::stopped(&stop, held.then_some(&run.query_id));
-            return Once::Ended(Box::new((done, Some(Outcome { decision_id, end, is_first }))));
+            return Once::Ended(Box::new((done, Some((permitted.decision_id().to_owned(), end)))));
         }
     };
+    let decision_id = permitted.decision_id().to_owned();
     let Forwarded { done, end } = forward::forward(proxy, session, &mut gate, run, *permitted, worn).await;
-    Once::Ended(Box::new((done, end.map(|end| Outcome { decision_id, end, is_first }))))
+    Once::Ended(Box::new((done, end.map(|end| (decision_id, end)))))
 }
 
 /// Finishes a run whatever happens to its task: a driver must not wait for ever.

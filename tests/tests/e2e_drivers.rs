@@ -26,6 +26,9 @@ const SESSION_SECONDS: u64 = 4;
 /// What the seed puts into masked columns, a distinctive part each.
 const RAW: [&str; 6] = ["Lindqvist", "Okafor", "maya.", "900-12-00", "400000123456", "N-70000"];
 
+/// What ADBC asks the warehouse to make of what SHOW gave.
+const OBJECTS: &str = r#"{"catalog_name":"SALES","catalog_db_schemas":[{"db_schema_name":"PUBLIC","db_schema_tables":[{"table_name":"ORDERS","table_type":"TABLE"}]}]}"#;
+
 /// Loads files.
 const LOADER: Person =
     Person { name: "loader", about: "an engineer", groups: &["employees", "analysts", "engineers"], agent: None };
@@ -202,6 +205,7 @@ impl Matrix {
                 let mut kinds =
                     bound.flat_map(|bound| bound.values().map(|one| one["value"].is_array()).collect::<Vec<_>>());
                 ensure!(kinds.any(|list| list == listed), "no values reached the warehouse beside the text");
+                ensure!(tag != "jdbc" || !listed || unstaged(seen), "many values went another way");
                 Ok(())
             }
             "file-load" => loaded(seen),
@@ -252,6 +256,7 @@ impl Matrix {
                 ensure!(sent.iter().any(count), "they were not sent at once");
                 Ok(())
             }
+            "metadata" if tag == "adbc" => read_by_name(seen),
             // What came out is all there is to see, and the script has looked at it.
             _ => Ok(()),
         }
@@ -292,14 +297,15 @@ impl Matrix {
     }
 }
 
-/// What clients ask when they connect, and the stand-in has no words for.
+/// What clients ask when they connect, or for the whole of the catalog, and the stand-in has no words for.
 fn greetings(stand_in: &StandIn) {
-    for (asked, cells) in [
-        ("CURRENT_VERSION()", &["9.0.0"][..]),
-        ("select current_version()", &["9.0.0"]),
-        ("select current_database(), current_schema()", &["SALES", "PUBLIC"]),
+    for (asked, name, cells) in [
+        ("CURRENT_VERSION()", "SAID", &["9.0.0"][..]),
+        ("select current_version()", "SAID", &["9.0.0"]),
+        ("select current_database(), current_schema()", "SAID", &["SALES", "PUBLIC"]),
+        ("} get_objects", "GET_OBJECTS", &[OBJECTS]),
     ] {
-        let column = json!({ "name": "SAID", "type": "text", "nullable": true, "length": 200, "byteLength": 800,
+        let column = json!({ "name": name, "type": "text", "nullable": true, "length": 200, "byteLength": 800,
             "precision": null, "scale": null, "collation": null, "database": "", "schema": "", "table": "" });
         let reply = json!({ "success": true, "code": null, "message": null, "data": {
             "queryId": "@id", "queryResultFormat": "json", "rowtype": vec![column; cells.len()], "rowset": [cells],
@@ -334,6 +340,25 @@ fn loaded(seen: &Seen) -> anyhow::Result<()> {
     ensure!(ran("PUT ") && ran("COPY INTO "), "no file was loaded");
     let mut stored = seen.sql_back.iter().filter(|one| one.target.starts_with("/fs_bucket/"));
     ensure!(stored.any(|one| !one.request.is_empty()), "no file came to the store");
+    Ok(())
+}
+
+/// Whether more values than Snowflake wants staged came with their statement, and no stage was made.
+fn unstaged(seen: &Seen) -> bool {
+    const STAGED_FROM: usize = 65_280;
+    let asked: Vec<Value> = seen.deep_back.iter().map(Exchange::request_json).collect();
+    let values = |one: &Value| {
+        let bound = one["bindings"].as_object().into_iter().flatten();
+        bound.filter_map(|(_, one)| one["value"].as_array()).map(Vec::len).sum::<usize>()
+    };
+    asked.iter().any(|one| values(one) >= STAGED_FROM) && !asked.iter().any(|one| statement(one).contains("STAGE "))
+}
+
+/// A text with the name of a result in it, and the results' ids beside it.
+fn read_by_name(seen: &Seen) -> anyhow::Result<()> {
+    let asked: Vec<Value> = seen.deep_back.iter().map(Exchange::request_json).collect();
+    let mut scans = asked.iter().filter(|one| statement(one).contains("RESULT_SCAN(:SHOW_DB_QUERY_ID)"));
+    ensure!(scans.any(|one| one["bindings"]["SHOW_DB_QUERY_ID"].is_object()), "no result was read by its name");
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! Names that come as bound values.
 
 use icegate_proto::v1::{
-    AppendIntentRequest, ApproveRequest, DecideRequest, DecideResponse, GetApprovalRequest, Outcome,
-    SearchRecordsRequest, Session,
+    AppendIntentRequest, AppendOutcomeRequest, ApproveRequest, DecideRequest, DecideResponse, GetApprovalRequest,
+    Outcome, RunStatus, SearchRecordsRequest, Session,
 };
 use serde_json::{Value, json};
 use tonic::Code;
@@ -123,4 +123,69 @@ async fn an_approval_is_for_the_names_that_were_shown() {
     let with = DecideRequest { approval_id, ..request(&agent, sql, texts(&["orders", "7"])) };
     let ran = decide(&stand, with).await;
     assert_eq!((ran.outcome(), ran.sql.as_str()), (Outcome::Allow, sql), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bound_name_is_refused_by_the_policies_of_what_it_names() {
+    let stand = Stand::start().await;
+    let ana = stand.session(ANA).await;
+    let sql = "INSERT INTO IDENTIFIER(?) (id) VALUES (?)";
+    let leads = decide(&stand, request(&ana, sql, texts(&["staging.leads", CANARY]))).await;
+    assert_eq!((leads.outcome(), leads.sql.as_str()), (Outcome::Allow, sql), "{leads:?}");
+    for name in ["orders", "sales.public.orders", "\"SALES\".\"PUBLIC\".\"ORDERS\""] {
+        let orders = decide(&stand, request(&ana, sql, texts(&[name, CANARY]))).await;
+        assert_eq!((orders.outcome(), code_of(&orders)), (Outcome::Deny, "POLICY-NO-PERMIT"), "{name}: {orders:?}");
+        assert!(orders.sql.is_empty() && !format!("{orders:?}").contains(CANARY), "{orders:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_named_by_name_is_the_sessions_own() {
+    let stand = Stand::start().await;
+    let (ana, other) = (stand.session(ANA).await, stand.session(ANA).await);
+    for (session, query_id) in [(&ana, "01a0-01"), (&other, "01a0-02")] {
+        let shown = decide(&stand, request(session, "SHOW TERSE DATABASES", String::new())).await;
+        let outcome = AppendOutcomeRequest {
+            decision_id: shown.decision_id,
+            session_id: session.session_id.clone(),
+            status: RunStatus::Succeeded.into(),
+            query_id: query_id.into(),
+            ..Default::default()
+        };
+        stand.audit().append_outcome(outcome).await.unwrap();
+    }
+    let sql = "SELECT \"name\" FROM TABLE(RESULT_SCAN(:SHOW_ID)) WHERE \"name\" ILIKE :NAME";
+    let text = |text: &str| json!({ "type": "TEXT", "value": text });
+    let ask = |bound: Value| request(&ana, sql, bound.to_string());
+
+    let own = decide(&stand, ask(json!({ "NAME": text(CANARY), "show_id": text("01a0-01") }))).await;
+    assert_eq!((own.outcome(), own.sql.as_str()), (Outcome::Allow, sql), "{own:?}");
+    // It holds for this result alone, though no position says so.
+    assert_eq!((own.cacheable_seconds, own.names_bound), (0, vec![]));
+    // A value that is no name holds no other way: without it `:LEAST` is nothing known.
+    let least = "SELECT id FROM orders WHERE id > :LEAST";
+    let bound = decide(&stand, request(&ana, least, json!({ "LEAST": text("1") }).to_string())).await;
+    assert_eq!((bound.outcome(), bound.sql.as_str(), bound.cacheable_seconds), (Outcome::Allow, least, 0), "{bound:?}");
+    for other in [json!({ "MOST": text("1") }), json!({ "1": text("1") })] {
+        let answer = decide(&stand, request(&ana, least, other.to_string())).await;
+        assert_eq!((answer.outcome(), code_of(&answer)), (Outcome::Deny, "SQL-UNRESOLVED"), "{other}: {answer:?}");
+    }
+    for bound in [
+        json!({ "SHOW_ID": text("01a0-02"), "NAME": text("x") }),
+        json!({ "SHOW_ID": text("01a0-03"), "NAME": text("x") }),
+        // Which of them is meant?
+        json!({ "SHOW_ID": text("01a0-01"), "show_id": text("01a0-02"), "NAME": text("x") }),
+        json!({ "SHOW_ID": text("01a0-01"), "1": text("01a0-02"), "NAME": text("x") }),
+        json!({ "SHOW_ID": { "type": "TEXT", "value": ["01a0-01"] }, "NAME": text("x") }),
+        json!({ "NAME": text("01a0-01") }),
+        json!({ "1": text("01a0-01"), "2": text("x") }),
+    ] {
+        let answer = decide(&stand, ask(bound.clone())).await;
+        assert_eq!((answer.outcome(), code_of(&answer)), (Outcome::Deny, "SQL-UNRESOLVED"), "{bound}: {answer:?}");
+    }
+    let older = DecideRequest { keeps_names: false, ..ask(json!({ "SHOW_ID": text("01a0-01"), "NAME": text("x") })) };
+    let older = decide(&stand, older).await;
+    assert_eq!((older.outcome(), code_of(&older)), (Outcome::Deny, "SQL-UNRESOLVED"));
+    let all = stand.search(SearchRecordsRequest { limit: 1000, ..Default::default() }).await;
+    assert!(!json!(all).to_string().contains(CANARY), "a bound value is on record");
 }

@@ -153,6 +153,24 @@ async fn a_cached_decision_saves_the_deciding_never_the_record() {
 }
 
 #[tokio::test]
+async fn what_reads_a_result_again_is_asked_about_once_the_results_end_is_on_record() {
+    let mut stage = Stage::new().await;
+    stage.driver.login().await;
+    stage.pdp.script.lock().unwrap().outcome_takes = Duration::from_millis(300);
+    let id = stage.driver.query("select 1").await["data"]["queryId"].as_str().unwrap().to_owned();
+    // The driver reads it at once, in any spelling.
+    let scan = format!("select * from table(Result_Scan('{id}'))");
+    assert_eq!(stage.driver.query(&scan).await["success"], true);
+    // So it does with what it has polled.
+    let url = stage.driver.query("select slow").await["data"]["getResultUrl"].as_str().unwrap().to_owned();
+    *stage.upstream.slow_done.lock().unwrap() = true;
+    assert_eq!(stage.driver.get(&url).await["success"], true);
+    assert_eq!(stage.driver.query(&format!("select * from table(result_scan('{SLOW_ID}'))")).await["success"], true);
+    let told = stage.pdp.told.lock().unwrap();
+    assert_eq!((told.outcomes_before[1], told.outcomes_before[3]), (1, 3));
+}
+
+#[tokio::test]
 async fn a_held_statement_goes_on_by_itself_and_runs_once() {
     let mut stage = Stage::with("0s", "[hold]\npoll = \"200ms\"\nabandoned = \"5s\"\n").await;
     stage.driver.login().await;

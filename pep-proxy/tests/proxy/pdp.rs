@@ -17,10 +17,7 @@ use icegate_proto::v1::{
     watch_service_server::{WatchService, WatchServiceServer},
     *,
 };
-use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, broadcast},
-};
+use tokio::{net::TcpListener, sync::broadcast};
 use tokio_stream::{Stream, StreamExt as _, wrappers::BroadcastStream, wrappers::TcpListenerStream};
 use tonic::transport::ServerTlsConfig;
 use tonic::{Request, Response, Status};
@@ -30,6 +27,8 @@ pub const ANALYST: &str = "corp/ana";
 #[derive(Default)]
 pub struct Told {
     pub decides: Vec<DecideRequest>,
+    /// How many outcomes were known at each of them.
+    pub outcomes_before: Vec<usize>,
     pub intents: Vec<AppendIntentRequest>,
     pub outcomes: Vec<AppendOutcomeRequest>,
     pub journal: Vec<JournalEntry>,
@@ -43,6 +42,8 @@ pub struct Script {
     /// By text; everything else is allowed as it is, for 60 seconds.
     pub decisions: HashMap<String, DecideResponse>,
     pub intent_error: Option<tonic::Code>,
+    /// So long an outcome takes to be recorded.
+    pub outcome_takes: Duration,
     pub approval: ApprovalState,
     pub session: SessionState,
     pub bundle: String,
@@ -57,8 +58,6 @@ pub struct Script {
     pub principal: String,
     /// Its groups.
     pub groups: Vec<String>,
-    /// Takes no outcome until there is a permit.
-    pub outcomes_wait: Option<Arc<Semaphore>>,
 }
 
 #[derive(Clone)]
@@ -73,6 +72,7 @@ impl FakePdp {
         let script = Script {
             decisions: HashMap::new(),
             intent_error: None,
+            outcome_takes: Duration::ZERO,
             approval: ApprovalState::Pending,
             session: SessionState::Active,
             bundle: "v1".into(),
@@ -83,7 +83,6 @@ impl FakePdp {
             deny_all: false,
             principal: ANALYST.into(),
             groups: Vec::new(),
-            outcomes_wait: None,
         };
         Self { told: Arc::default(), script: Arc::new(Mutex::new(script)), events: broadcast::channel(16).0 }
     }
@@ -179,6 +178,8 @@ impl DecisionService for FakePdp {
         let asked = request.into_inner();
         let mut told = self.told.lock().unwrap();
         told.decides.push(asked.clone());
+        let outcomes = told.outcomes.len();
+        told.outcomes_before.push(outcomes);
         let script = self.script.lock().unwrap();
         let fresh = DecideResponse {
             decision_id: format!("decision-{}", told.decides.len()),
@@ -326,10 +327,8 @@ impl AuditService for FakePdp {
     }
 
     async fn append_outcome(&self, request: Request<AppendOutcomeRequest>) -> Answer<AppendOutcomeResponse> {
-        let waits = self.script.lock().unwrap().outcomes_wait.clone();
-        if let Some(waits) = waits {
-            waits.acquire().await.unwrap().forget();
-        }
+        let takes = self.script.lock().unwrap().outcome_takes;
+        tokio::time::sleep(takes).await;
         self.told.lock().unwrap().outcomes.push(request.into_inner());
         Ok(Response::new(AppendOutcomeResponse { record_seq: 1 }))
     }

@@ -2875,6 +2875,7 @@ pub struct DecideResponse {
     #[prost(message, repeated, tag = "14")]
     pub result_masks: ::prost::alloc::vec::Vec<ResultMask>,
     /// Positions, from 1, of the bound values that name something (`IDENTIFIER(?)`). The decision holds for these values alone.
+    /// Values bound by name have none: a decision with such is for its own request, and `cacheable_seconds` is 0.
     #[prost(uint32, repeated, tag = "15")]
     pub names_bound: ::prost::alloc::vec::Vec<u32>,
     /// Present: the statement does nothing but stop others (`SELECT SYSTEM$CANCEL_…`). The PEP stops them itself, as far as they

@@ -32,7 +32,9 @@ pub(super) fn rows(id: &str, cells: &[&str], arrow: bool) -> Value {
             "precision": null, "scale": null, "collation": null, "database": "", "schema": "", "table": "" }],
         "total": cells.len(), "returned": cells.len(), "queryId": id, "statementTypeId": 4096, "version": 1,
         "finalDatabaseName": "SALES", "finalSchemaName": "PUBLIC", "finalWarehouseName": "WH", "finalRoleName": "R",
-        "parameters": [], "sqlState": null,
+        // What JDBC fetches parts by.
+        "parameters": [{ "name": "CLIENT_PREFETCH_THREADS", "value": 4 }, { "name": "CLIENT_RESULT_CHUNK_SIZE", "value": 160 }],
+        "sqlState": null,
     });
     if let Some(data) = data.as_object_mut() {
         if arrow {
@@ -45,6 +47,17 @@ pub(super) fn rows(id: &str, cells: &[&str], arrow: bool) -> Value {
         }
     }
     json!({ "success": true, "code": null, "message": null, "data": data })
+}
+
+/// What an INSERT is answered with, also when it is only described.
+pub(super) fn inserted(id: &str, count: usize) -> Value {
+    json!({ "success": true, "code": null, "message": null, "data": {
+        "rowtype": [{ "name": "number of rows inserted", "type": "fixed", "nullable": false, "length": null,
+            "byteLength": null, "precision": 19, "scale": 0, "database": "", "schema": "", "table": "" }],
+        "rowset": [[count.to_string()]], "queryResultFormat": "json", "total": 1, "returned": 1, "queryId": id,
+        "statementTypeId": 0x3100, "numberOfBinds": 2, "arrayBindSupported": true, "parameters": [],
+        "finalDatabaseName": "SALES", "finalSchemaName": "PUBLIC", "finalWarehouseName": "WH", "finalRoleName": "R",
+    } })
 }
 
 /// The same with the rest of it in storage, as the statement's words say.

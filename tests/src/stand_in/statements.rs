@@ -9,6 +9,7 @@
 //! | `arrow` | rows in Arrow |
 //! | `credentials` | what a PUT is answered with, whatever it was |
 //! | `broken` | an error |
+//! | `INSERT` at the beginning | arrays of bound values are taken, and so many rows inserted |
 //! | `PUT`, `GET` at the beginning | the keys to a stage |
 //! | `result_scan('<id>')` | what the statement with that id gave |
 //!
@@ -25,7 +26,7 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::results::{chunked, credentials, failed, in_progress, rows};
+use super::results::{chunked, credentials, failed, in_progress, inserted, rows};
 use super::{CANARY, POLLS_IN_PROGRESS, Query, Shared};
 use crate::recorder::decompressed;
 
@@ -66,11 +67,16 @@ pub(super) async fn query(State(shared): State<Arc<Shared>>, headers: HeaderMap,
     } else if sql.contains("absolute") {
         in_progress(&id, "333333", &format!("http://203.0.113.9{url}"))
     } else if body.get("describeOnly").and_then(Value::as_bool) == Some(true) {
-        rows(&id, &[], sql.contains("arrow"))
+        if begins(sql, "INSERT ") { inserted(&id, 0) } else { rows(&id, &[], sql.contains("arrow")) }
     } else {
         let count = body.pointer("/parameters/MULTI_STATEMENT_COUNT").and_then(Value::as_u64).unwrap_or(1);
-        match body.get("bindings").filter(|bindings| bindings.is_object()) {
+        match body.get("bindings").filter(|bindings| bindings.as_object().is_some_and(|bindings| !bindings.is_empty()))
+        {
             _ if count != 1 => several(&shared, &id, sql),
+            Some(bindings) if begins(sql, "INSERT ") => {
+                let first = bindings.pointer("/1/value").and_then(Value::as_array);
+                inserted(&id, first.map_or(1, Vec::len))
+            }
             Some(bindings) => rows(&id, &[&bindings.to_string()], false),
             None => answer(&shared, &id, sql),
         }
@@ -78,11 +84,14 @@ pub(super) async fn query(State(shared): State<Arc<Shared>>, headers: HeaderMap,
     Json(answer).into_response()
 }
 
+fn begins(sql: &str, word: &str) -> bool {
+    sql.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
+}
+
 /// The end of a statement that needs no more polls.
 fn answer(shared: &Shared, id: &str, sql: &str) -> Value {
-    let begins = |word: &str| sql.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
-    if begins("PUT ") || begins("GET ") {
-        credentials(id, begins("GET "))
+    if begins(sql, "PUT ") || begins(sql, "GET ") {
+        credentials(id, begins(sql, "GET "))
     } else if let Some(earlier) = scanned(shared, sql) {
         if earlier.sql.contains("slow") { rows(id, &["slow"], false) } else { answer(shared, id, &earlier.sql) }
     } else if sql.contains("credentials") {

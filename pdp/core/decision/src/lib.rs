@@ -34,7 +34,7 @@ use icegate_pdp_model::{
     StatementAnalysis,
 };
 use icegate_pdp_policy::{Asked, Bundle, Settings, Verdict};
-use icegate_pdp_sql::{Analyzed, Limits, Rewriting, Rewritten, Unmaskable, analyze_after};
+use icegate_pdp_sql::{Analyzed, Beside, Limits, Rewriting, Rewritten, Unmaskable, analyze_with};
 pub use icegate_pdp_sql::{BoundValues, Earlier, EarlierRelation, Written, results_asked};
 
 pub use self::temporary::{Temporaries, follow, makes_temporary, readable};
@@ -46,7 +46,7 @@ pub struct Question<'a> {
     pub principal: &'a Principal,
     /// The text exactly as the client sent it.
     pub sql: &'a str,
-    /// The values bound to it; only those that name something are looked at.
+    /// The values bound to it; only those that name something are looked at, and the names of the others.
     pub bound: &'a BoundValues,
     /// What earlier statements of the session left: results and temporary relations.
     pub earlier: &'a Earlier,
@@ -67,7 +67,9 @@ pub fn decide(question: &Question<'_>, bundle: &Bundle) -> Decision {
         depth_max: settings.depth_max,
     };
     let written = Written::of(question.sql, question.bound);
-    let analyzed = match analyze_after(question.earlier, &written.sql, question.session, bundle.catalog(), &limits) {
+    let names = question.bound.names();
+    let beside = Beside { earlier: question.earlier, bound: &names };
+    let analyzed = match analyze_with(beside, &written.sql, question.session, bundle.catalog(), &limits) {
         Ok(analyzed) => analyzed,
         Err(error) => return Decision::deny(Reason::new(Code::SqlLimit, sentence(&error.to_string()))),
     };

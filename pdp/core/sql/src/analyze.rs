@@ -151,21 +151,38 @@ pub fn analyze<'a>(
     catalog: &'a Catalog,
     limits: &Limits,
 ) -> Result<Analyzed<'a>, AnalyzeError> {
-    analyze_after(Earlier::none(), sql, session, catalog, limits)
+    analyze_with(Beside::nothing(), sql, session, catalog, limits)
 }
 
-/// The same for a session that may read what earlier statements left.
+/// What is known of a request beside its text.
+#[derive(Debug, Clone, Copy)]
+pub struct Beside<'a> {
+    /// What earlier statements of its session left.
+    pub earlier: &'a Earlier,
+    /// The names that its values are bound by, in capitals: `:NAME` is one of those values, and otherwise nothing known.
+    pub bound: &'a BTreeSet<String>,
+}
+
+impl Beside<'_> {
+    /// Nothing.
+    pub fn nothing() -> Self {
+        static NO_NAMES: BTreeSet<String> = BTreeSet::new();
+        Self { earlier: Earlier::none(), bound: &NO_NAMES }
+    }
+}
+
+/// The same for a request that is more than its text.
 ///
 /// # Errors
 /// As [`analyze`].
-pub fn analyze_after<'a>(
-    earlier: &'a Earlier,
+pub fn analyze_with<'a>(
+    beside: Beside<'a>,
     sql: &'a str,
     session: &SessionContext,
     catalog: &'a Catalog,
     limits: &Limits,
 ) -> Result<Analyzed<'a>, AnalyzeError> {
-    analyze_for(Purpose::Answer, World { catalog, earlier }, sql, session, limits)
+    analyze_for(Purpose::Answer, World { catalog, beside }, sql, session, limits)
 }
 
 /// What an analysis is for.
@@ -482,7 +499,7 @@ pub(crate) fn follow(after: After, world: World<'_>, session: &mut SessionContex
 
 /// What is known of the session's temporary relations is how they were before the request.
 fn unsure_if_temporary(name: RelationName, world: World<'_>, request: &mut Request) {
-    if world.earlier.relations.contains_key(&name) {
+    if world.beside.earlier.relations.contains_key(&name) {
         request.made.insert(name, Made::Unsure);
     }
 }

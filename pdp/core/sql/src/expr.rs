@@ -221,6 +221,11 @@ impl Reader<'_, '_> {
         Ok(lineage)
     }
 
+    /// Whether `:name` is a value of the request's own.
+    fn is_bound(&self, text: &str) -> bool {
+        text.strip_prefix(':').is_some_and(|name| self.bound.contains(&name.to_ascii_uppercase()))
+    }
+
     fn value(&mut self, value: &Value) -> Read<Lineage> {
         match value {
             Value::Number(_, _)
@@ -229,7 +234,9 @@ impl Reader<'_, '_> {
             | Value::HexStringLiteral(_)
             | Value::Boolean(_)
             | Value::Null => Ok(Lineage::none()),
-            Value::Placeholder(text) if is_bind(text) || self.bodies.scripting && text.starts_with(':') => {
+            Value::Placeholder(text)
+                if is_bind(text) || self.is_bound(text) || self.bodies.scripting && text.starts_with(':') =>
+            {
                 Ok(Lineage::none())
             }
             // A session variable holds what an earlier statement of the session put there.
@@ -583,7 +590,7 @@ pub(crate) fn place(text: &str) -> Option<&str> {
         .then_some(digits)
 }
 
-/// `?` and `:1` stand for values the driver sends along; `$x` and `:x` do not.
+/// `?` and `:1` stand for values the driver sends along; `$x` does not, and `:x` where one is sent under that name.
 fn is_bind(text: &str) -> bool {
     match text.strip_prefix(':') {
         Some(number) => !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()),

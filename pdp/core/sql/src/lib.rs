@@ -68,7 +68,7 @@ mod stack;
 mod statement;
 mod stops;
 
-pub use analyze::{AnalyzeError, Analyzed, Limits, analyze, analyze_after};
+pub use analyze::{AnalyzeError, Analyzed, Beside, Limits, analyze, analyze_with};
 pub use bound::{BoundValues, Written};
 pub use earlier::{Earlier, EarlierRelation, results_asked};
 pub use locate::{Located, locate};

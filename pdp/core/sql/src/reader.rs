@@ -22,6 +22,7 @@ pub(crate) use self::parts::{
 };
 pub(crate) use crate::columns::{ColumnId, Columns};
 use crate::{
+    analyze::Beside,
     bodies::Depth,
     earlier::{Earlier, EarlierRelation},
     gate::{self, Piece},
@@ -47,6 +48,7 @@ pub(crate) const MADE_COLUMN: usize = 16;
 pub(crate) struct Reader<'a, 'r> {
     pub(crate) catalog: &'a Catalog,
     pub(crate) earlier: &'a Earlier,
+    pub(crate) bound: &'a BTreeSet<String>,
     pub(crate) session: SessionContext,
     pub(crate) request: Cow<'r, Request>,
     pub(crate) depth_max: usize,
@@ -89,7 +91,7 @@ pub(crate) struct Reader<'a, 'r> {
 
 impl<'a, 'r> Reader<'a, 'r> {
     pub(crate) fn new(
-        World { catalog, earlier }: World<'a>,
+        World { catalog, beside: Beside { earlier, bound } }: World<'a>,
         session: SessionContext,
         request: &'r Request,
         depth_max: usize,
@@ -98,6 +100,7 @@ impl<'a, 'r> Reader<'a, 'r> {
         Self {
             catalog,
             earlier,
+            bound,
             session,
             request: Cow::Borrowed(request),
             depth_max,
@@ -127,7 +130,7 @@ impl<'a, 'r> Reader<'a, 'r> {
     }
 
     pub(crate) fn world(&self) -> World<'a> {
-        World { catalog: self.catalog, earlier: self.earlier }
+        World { catalog: self.catalog, beside: Beside { earlier: self.earlier, bound: self.bound } }
     }
 
     /// Runs `work`, and forgets what it gathered when it stops.

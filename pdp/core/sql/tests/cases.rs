@@ -63,7 +63,7 @@ fn answer(case: &Case, catalog: &Catalog) -> Case {
     let usual =
         SessionContext { database: Some("SALES".into()), schema: Some("PUBLIC".into()), role: None, warehouse: None };
     let session = case.session.clone().unwrap_or(usual);
-    let bound = BoundValues::new(case.bound.iter().cloned().map(Some).collect());
+    let bound = BoundValues::Numbered(case.bound.iter().cloned().map(Some).collect());
     let written = Written::of(&case.sql, &bound);
     let analyzed = analyze(&written.sql, &session, catalog, &Limits::default()).unwrap();
     let statements = &analyzed.statements;

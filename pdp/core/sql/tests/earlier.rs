@@ -11,7 +11,7 @@ use icegate_pdp_model::{
     Catalog, ColumnName, EarlierColumn, EarlierRows, Effect, Mask, ObjectAccess, ObjectKind, Predicate, RelationName,
     RowFilter, SessionContext,
 };
-use icegate_pdp_sql::{Earlier, Limits, Rewriting, Unmaskable, analyze, analyze_after};
+use icegate_pdp_sql::{Beside, Earlier, Limits, Rewriting, Unmaskable, analyze, analyze_with};
 
 const ID: &str = "01a0-01";
 
@@ -45,6 +45,10 @@ fn results(mask: Option<Mask>, rows: Option<&str>) -> Earlier {
     Earlier { results, ..Earlier::default() }
 }
 
+fn beside(earlier: &Earlier) -> Beside<'_> {
+    Beside { earlier, ..Beside::nothing() }
+}
+
 fn session() -> SessionContext {
     SessionContext { database: Some("SALES".into()), schema: Some("PUBLIC".into()), ..SessionContext::default() }
 }
@@ -55,7 +59,7 @@ fn catalog() -> Catalog {
 
 fn rewritten(results: &Earlier, sql: &str, masks: &[(&str, Mask)], rows: &[RowFilter]) -> Result<String, Unmaskable> {
     let catalog = catalog();
-    let analyzed = analyze_after(results, sql, &session(), &catalog, &Limits::default()).unwrap();
+    let analyzed = analyze_with(beside(results), sql, &session(), &catalog, &Limits::default()).unwrap();
     assert!(analyzed.statements[0].unresolved.is_empty(), "{sql}: {:?}", analyzed.statements);
     let masks = masks.iter().map(|(name, mask)| (column(name), mask.clone())).collect();
     let expressions = &BTreeMap::new();
@@ -69,7 +73,7 @@ fn all_it_was_made_of_is_read() {
     let catalog = catalog();
     let sql = format!("SELECT r.number AS n FROM TABLE(RESULT_SCAN('{ID}')) r WHERE r.id > 1");
     let results = results(None, None);
-    let analyzed = analyze_after(&results, &sql, &session(), &catalog, &Limits::default()).unwrap();
+    let analyzed = analyze_with(beside(&results), &sql, &session(), &catalog, &Limits::default()).unwrap();
     let [statement] = analyzed.statements.as_slice() else { panic!() };
     assert_eq!(statement.columns_read, ["ID", "NAME", "SSN"].map(column).into());
     assert_eq!(statement.objects[0].name.to_string(), "SALES.PUBLIC.CUSTOMERS");
@@ -81,7 +85,7 @@ fn all_it_was_made_of_is_read() {
         ("SELECT * FROM TABLE(RESULT_SCAN('01a0-03'))", "function RESULT_SCAN"),
         ("SELECT * FROM TABLE(x.RESULT_SCAN('01a0-01'))", "function X.RESULT_SCAN"),
     ] {
-        let read = analyze_after(&results, sql, &session(), &catalog, &Limits::default()).unwrap();
+        let read = analyze_with(beside(&results), sql, &session(), &catalog, &Limits::default()).unwrap();
         assert_eq!(read.statements[0].unresolved, [wanted], "{sql}");
     }
     let without = analyze(&sql, &session(), &catalog, &Limits::default()).unwrap();

@@ -37,6 +37,7 @@ pub(super) const LISTS: &[&str] = &[
     "ENDPOINTS",
     "ENTITLEMENTS",
     "EVENT TABLES",
+    "EXPORTED KEYS",
     "EXTERNAL ACCESS INTEGRATIONS",
     "EXTERNAL FUNCTIONS",
     "EXTERNAL TABLES",

@@ -9,7 +9,7 @@ use std::{
 use icegate_pdp_model::{Catalog, CatalogRelation, ColumnName, RelationName, Transformation};
 
 use super::{ColumnId, Columns};
-use crate::{earlier::Earlier, statement::changes::Change};
+use crate::{analyze::Beside, statement::changes::Change};
 
 /// What stopped the reading; the statement is unknown then.
 #[derive(Debug)]
@@ -242,7 +242,7 @@ pub(crate) struct Site {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct World<'a> {
     pub(crate) catalog: &'a Catalog,
-    pub(crate) earlier: &'a Earlier,
+    pub(crate) beside: Beside<'a>,
 }
 
 /// A relation made earlier in the same request.
