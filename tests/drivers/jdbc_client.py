@@ -34,6 +34,7 @@ from matrix import (
     renews,
     run,
     says,
+    temporary,
 )
 
 # With a stage it takes for Google's, a library of the driver looks for a machine of Google's around it.
@@ -256,6 +257,7 @@ CAPABILITIES = {
     "async": asynchronous,
     "several": several,
     "transaction": transaction,
+    "temporary": temporary(lambda sql: rows("sql", sql)),
     "metadata": metadata,
 }
 

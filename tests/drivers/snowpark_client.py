@@ -139,6 +139,7 @@ def temporary_frames():
     kept.filter(col("ID") < 103).create_or_replace_temp_view("FEW")
     found = [row.ID for row in own.table("FEW").sort("ID").collect()]
     check(found == [101, 102], found)
+    own.sql("DROP VIEW FEW").collect()
 
 
 def metadata():
