@@ -31,7 +31,7 @@ use crate::{
     hold::Holds,
     listen::{Answer, Call, Unread},
     masking::Masking,
-    metrics::REQUESTS,
+    metrics,
     record::{Recorder, unix_ms},
     refuse::Stop,
     session::{
@@ -485,7 +485,7 @@ pub(crate) fn unread(unread: Unread) -> Answer {
 
 pub(crate) fn counted(route: &'static str, answered: Result<Told, Stop>) -> Answer {
     let Told { body, outcome } = answered.unwrap_or_else(|stop| Told { body: stop.body(None), outcome: "refused" });
-    metrics::counter!(REQUESTS, "route" => route, "outcome" => outcome).increment(1);
+    metrics::answered(route, outcome);
     Answer::json(body)
 }
 
@@ -494,7 +494,7 @@ fn api_counted(route: &'static str, answered: Result<(Told, Answer), Stop>) -> A
         Ok((told, answer)) => (told.outcome, answer),
         Err(stop) => ("refused", api::refused(&stop).1),
     };
-    metrics::counter!(REQUESTS, "route" => route, "outcome" => outcome).increment(1);
+    metrics::answered(route, outcome);
     answer
 }
 
