@@ -441,7 +441,8 @@ impl Proxy {
 
     fn loss(&self, reply: &RawReply) -> Option<SessionLoss> {
         let refused = reply.status == StatusCode::UNAUTHORIZED;
-        if !refused && (reply.body.len() > SESSION_LOSS_BYTES_MAX || !contains(&reply.body, b"\"390")) {
+        let says_so = || str::from_utf8(&reply.body).is_ok_and(|text| text.contains("\"390"));
+        if !refused && (reply.body.len() > SESSION_LOSS_BYTES_MAX || !says_so()) {
             return None;
         }
         let told = Reply::parse(&reply.body, &self.limits).ok().and_then(|reply| reply.session_loss());
@@ -518,8 +519,4 @@ pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
     let first: String = chars.next().map(|first| first.to_uppercase().collect()).unwrap_or_default();
     let end = if text.ends_with('.') { "" } else { "." };
     format!("{first}{}{end}", chars.as_str())
-}
-
-fn contains(body: &[u8], text: &[u8]) -> bool {
-    body.windows(text.len()).any(|window| window == text)
 }

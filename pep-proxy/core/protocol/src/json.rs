@@ -14,8 +14,19 @@ pub(crate) struct Bounds {
 
 /// Reads one JSON value and nothing after it. The error carries no content.
 pub(crate) fn parse(text: &[u8], bounds: Bounds) -> Result<Value, Unreadable> {
+    read(serde_json::Deserializer::from_slice(text), bounds)
+}
+
+/// Reads one JSON value of what is known to be text.
+pub(crate) fn parse_text(text: &str, bounds: Bounds) -> Result<Value, Unreadable> {
+    read(serde_json::Deserializer::from_str(text), bounds)
+}
+
+fn read<'a>(
+    mut reader: serde_json::Deserializer<impl serde_json::de::Read<'a>>,
+    bounds: Bounds,
+) -> Result<Value, Unreadable> {
     let left = Cell::new(bounds.values_max);
-    let mut reader = serde_json::Deserializer::from_slice(text);
     let value = Strict { depth_left: bounds.depth_max, values_left: &left }.deserialize(&mut reader)?;
     reader.end()?;
     Ok(value)

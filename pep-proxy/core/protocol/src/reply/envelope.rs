@@ -44,12 +44,12 @@ impl<'a> Envelope<'a> {
     pub(super) fn parse(body: &'a [u8], limits: &Limits) -> Result<Self, ReplyRefusal> {
         let unreadable = |why| ReplyRefusal::Unreadable { why };
         let bounds = Bounds { depth_max: limits.json_depth_max, values_max: limits.json_values_max };
-        let outer: RawObject<'a> = serde_json::from_slice(body).map_err(|_| unreadable("not a JSON object"))?;
+        let body = str::from_utf8(body).map_err(|_| unreadable("not a JSON object"))?;
+        let outer: RawObject<'a> = serde_json::from_str(body).map_err(|_| unreadable("not a JSON object"))?;
         let mut told = None;
         let mut envelope = Self { success: false, code: String::new(), message: String::new(), data: Vec::new() };
         for (name, raw) in outer.0 {
-            let read =
-                || json::parse(raw.get().as_bytes(), bounds).map_err(|_| unreadable("a field is not strict JSON"));
+            let read = || json::parse_text(raw.get(), bounds).map_err(|_| unreadable("a field is not strict JSON"));
             match name.as_str() {
                 "success" => told = json::truth(&read()?),
                 "code" => {
@@ -90,8 +90,7 @@ fn data(raw: &RawValue, bounds: Bounds) -> Result<Vec<(String, Field<'_>)>, Repl
             if ROWS.contains(&name.as_str()) && raw.get() != "null" {
                 return Ok((name, Field::Verbatim(Cow::Borrowed(raw))));
             }
-            let value =
-                json::parse(raw.get().as_bytes(), bounds).map_err(|_| unreadable("a field is not strict JSON"))?;
+            let value = json::parse_text(raw.get(), bounds).map_err(|_| unreadable("a field is not strict JSON"))?;
             Ok((name, Field::Read(value)))
         })
         .collect()
