@@ -30,7 +30,8 @@ pub struct InProgress<'a> {
 /// Says that a statement is still running. The URL is relative and has no query string: connector 5 would follow an absolute
 /// one anywhere with the token, and JDBC takes only a path.
 pub fn in_progress(progress: &InProgress<'_>) -> Vec<u8> {
-    let description = Value::from(one_line(progress.description, MESSAGE_CHARS_MAX)).to_string();
+    // A text can always be written.
+    let description = serde_json::to_string(&one_line(progress.description, MESSAGE_CHARS_MAX)).unwrap_or_default();
     let (id, url, seconds) = (progress.query_id, result_path(progress.query_id), progress.aborts_after_seconds);
     let code = if progress.detached { "333334" } else { "333333" };
     // Written down as it is sent: most of what drivers ask is answered with it. An id has nothing to escape.

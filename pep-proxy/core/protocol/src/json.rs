@@ -14,22 +14,16 @@ pub(crate) struct Bounds {
 
 /// Reads one JSON value and nothing after it. The error carries no content.
 pub(crate) fn parse(text: &[u8], bounds: Bounds) -> Result<Value, Unreadable> {
-    read(serde_json::Deserializer::from_slice(text), bounds)
-}
-
-/// Reads one JSON value of what is known to be text.
-pub(crate) fn parse_text(text: &str, bounds: Bounds) -> Result<Value, Unreadable> {
-    read(serde_json::Deserializer::from_str(text), bounds)
-}
-
-fn read<'a>(
-    mut reader: serde_json::Deserializer<impl serde_json::de::Read<'a>>,
-    bounds: Bounds,
-) -> Result<Value, Unreadable> {
     let left = Cell::new(bounds.values_max);
-    let value = Strict { depth_left: bounds.depth_max, values_left: &left }.deserialize(&mut reader)?;
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let value = strict(bounds, &left).deserialize(&mut reader)?;
     reader.end()?;
     Ok(value)
+}
+
+/// Reads one JSON value where it stands in a longer text. `left` counts down from `bounds.values_max`.
+pub(crate) fn strict(bounds: Bounds, left: &Cell<usize>) -> Strict<'_> {
+    Strict { depth_left: bounds.depth_max, values_left: left }
 }
 
 /// Why text is not JSON for us. Line and column only: the content may be secret.
@@ -46,8 +40,9 @@ impl From<serde_json::Error> for Unreadable {
     }
 }
 
+/// A value that is read strictly.
 #[derive(Clone, Copy)]
-struct Strict<'a> {
+pub(crate) struct Strict<'a> {
     depth_left: usize,
     values_left: &'a Cell<usize>,
 }
