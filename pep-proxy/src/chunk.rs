@@ -25,7 +25,7 @@ use crate::{
     lanes::Taken,
     listen::{Answer, Content},
     masking::{Part, ResultPlan},
-    metrics::{CHUNK_DURATION, REPLIES_WITHHELD, REQUESTS},
+    metrics::{CHUNK_DURATION, REPLIES_WITHHELD},
     proxy::Proxy,
     record::{CutRecord, unix_ms},
     session::{Ending, Session},
@@ -96,7 +96,7 @@ pub(crate) async fn serve(proxy: &Arc<Proxy>, sealed: &str, takes_gzip: bool) ->
         }
     };
     let outcome = if answer.is_ok() { "ok" } else { "refused" };
-    metrics::counter!(REQUESTS, "route" => "chunk", "outcome" => outcome).increment(1);
+    crate::metrics::answered("chunk", outcome);
     answer.unwrap_or_else(Missed::answer)
 }
 

@@ -4,6 +4,7 @@
 //! line, unseen. So there are several clients, each with so many places, and a call takes the first that has one.
 
 mod caller;
+mod together;
 
 use std::{
     fmt,

@@ -104,7 +104,7 @@ impl Call {
 
     /// Where the client reaches this proxy, as it says itself: scheme and authority.
     pub(crate) fn base(&self) -> Option<Arc<str>> {
-        self.host().map(|host| format!("{}://{host}", self.peer.scheme).into())
+        self.host().map(|host| [self.peer.scheme, "://", host].concat().into())
     }
 
     /// Of HTTP/2 the `:authority`, which stands where `Host` stood, and whether that is all there is: two that differ would be
@@ -186,7 +186,11 @@ impl Bounds {
     /// Room for a body of so many bytes.
     async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let units = u32::try_from(bytes.div_ceil(ROOM_UNIT_BYTES)).ok()?;
-        let room = Arc::clone(&self.bodies).acquire_many_owned(units);
+        // There is room, mostly.
+        if let Ok(room) = Arc::clone(&self.bodies).try_acquire_many_owned(units) {
+            return Some(room);
+        }
+        let room = Box::pin(Arc::clone(&self.bodies).acquire_many_owned(units));
         tokio::time::timeout(ROOM_TIMEOUT, room).await.ok()?.ok()
     }
 }

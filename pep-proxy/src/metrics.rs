@@ -5,7 +5,7 @@
 use std::{
     convert::Infallible,
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use http::{Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics::{Counter, Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::{net::TcpListener, sync::Semaphore};
 
@@ -88,6 +88,21 @@ pub(crate) fn handle() -> Option<&'static PrometheusHandle> {
             Some(handle)
         })
         .as_ref()
+}
+
+/// Counts a request that was answered. Its counter is kept: there are few, and each is looked for longer than it is counted.
+pub(crate) fn answered(route: &'static str, outcome: &'static str) {
+    static KEPT: RwLock<Vec<(&str, &str, Counter)>> = RwLock::new(Vec::new());
+    let kept = KEPT.read().unwrap_or_else(PoisonError::into_inner);
+    if let Some((.., counter)) = kept.iter().find(|(of, with, _)| (*of, *with) == (route, outcome)) {
+        return counter.increment(1);
+    }
+    drop(kept);
+    // One made before there is a recorder would count nothing for ever.
+    let _ = handle();
+    let counter = metrics::counter!(REQUESTS, "route" => route, "outcome" => outcome);
+    counter.increment(1);
+    KEPT.write().unwrap_or_else(PoisonError::into_inner).push((route, outcome, counter));
 }
 
 fn describe() {

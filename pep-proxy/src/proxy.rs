@@ -31,7 +31,7 @@ use crate::{
     hold::Holds,
     listen::{Answer, Call, Unread},
     masking::Masking,
-    metrics::REQUESTS,
+    metrics,
     record::{Recorder, unix_ms},
     refuse::Stop,
     session::{
@@ -441,7 +441,8 @@ impl Proxy {
 
     fn loss(&self, reply: &RawReply) -> Option<SessionLoss> {
         let refused = reply.status == StatusCode::UNAUTHORIZED;
-        if !refused && (reply.body.len() > SESSION_LOSS_BYTES_MAX || !contains(&reply.body, b"\"390")) {
+        let says_so = || str::from_utf8(&reply.body).is_ok_and(|text| text.contains("\"390"));
+        if !refused && (reply.body.len() > SESSION_LOSS_BYTES_MAX || !says_so()) {
             return None;
         }
         let told = Reply::parse(&reply.body, &self.limits).ok().and_then(|reply| reply.session_loss());
@@ -485,7 +486,7 @@ pub(crate) fn unread(unread: Unread) -> Answer {
 
 pub(crate) fn counted(route: &'static str, answered: Result<Told, Stop>) -> Answer {
     let Told { body, outcome } = answered.unwrap_or_else(|stop| Told { body: stop.body(None), outcome: "refused" });
-    metrics::counter!(REQUESTS, "route" => route, "outcome" => outcome).increment(1);
+    metrics::answered(route, outcome);
     Answer::json(body)
 }
 
@@ -494,7 +495,7 @@ fn api_counted(route: &'static str, answered: Result<(Told, Answer), Stop>) -> A
         Ok((told, answer)) => (told.outcome, answer),
         Err(stop) => ("refused", api::refused(&stop).1),
     };
-    metrics::counter!(REQUESTS, "route" => route, "outcome" => outcome).increment(1);
+    metrics::answered(route, outcome);
     answer
 }
 
@@ -518,8 +519,4 @@ pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
     let first: String = chars.next().map(|first| first.to_uppercase().collect()).unwrap_or_default();
     let end = if text.ends_with('.') { "" } else { "." };
     format!("{first}{}{end}", chars.as_str())
-}
-
-fn contains(body: &[u8], text: &[u8]) -> bool {
-    body.windows(text.len()).any(|window| window == text)
 }

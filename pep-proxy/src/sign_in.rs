@@ -36,7 +36,7 @@ use self::{
 use crate::{
     config::{self, secrets::SignInSecrets},
     listen::{Answer, Call},
-    metrics::REQUESTS,
+    metrics,
     proxy::Proxy,
     record::unix_ms,
     refuse::Stop,
@@ -140,14 +140,14 @@ pub(crate) fn refused(route: &'static str, stop: &Stop) -> Answer {
         "SIGN-IN-PROVIDER" => StatusCode::BAD_GATEWAY,
         _ => StatusCode::BAD_REQUEST,
     };
-    metrics::counter!(REQUESTS, "route" => route, "outcome" => "refused").increment(1);
+    metrics::answered(route, "refused");
     page::refused(status, &stop.text())
 }
 
 fn shown(route: &'static str, answered: Result<Answer, Stop>) -> Answer {
     match answered {
         Ok(answer) => {
-            metrics::counter!(REQUESTS, "route" => route, "outcome" => "ok").increment(1);
+            metrics::answered(route, "ok");
             answer
         }
         Err(stop) => refused(route, &stop),

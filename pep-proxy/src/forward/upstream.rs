@@ -228,6 +228,9 @@ impl Upstream {
     }
 }
 
+/// At least as many as a request has.
+const HEADERS: usize = 8;
+
 fn request(
     method: Method,
     path_and_query: &str,
@@ -238,6 +241,7 @@ fn request(
     *request.method_mut() = method;
     *request.uri_mut() = PathAndQuery::try_from(path_and_query).ok()?.into();
     let headers = request.headers_mut();
+    headers.reserve(HEADERS);
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
     headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("icegate/", env!("CARGO_PKG_VERSION"))));
@@ -245,7 +249,7 @@ fn request(
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     if let Some(token) = token {
-        let mut value = HeaderValue::try_from(format!("Snowflake Token=\"{}\"", token.expose())).ok()?;
+        let mut value = HeaderValue::try_from(["Snowflake Token=\"", token.expose(), "\""].concat()).ok()?;
         value.set_sensitive(true);
         headers.insert(header::AUTHORIZATION, value);
     }

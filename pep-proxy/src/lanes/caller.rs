@@ -11,7 +11,6 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -32,7 +31,7 @@ use tokio::net::TcpStream;
 use tower_service::Service as _;
 use tracing::debug;
 
-use super::{PING, PLACES_OF_LANE, Terms, WINDOW_BYTES, connector};
+use super::{PING, PLACES_OF_LANE, Terms, WINDOW_BYTES, connector, together::Together};
 
 type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
 type Sender = http2::SendRequest<Full<Bytes>>;
@@ -55,8 +54,11 @@ pub(crate) struct Caller {
 /// A connection of HTTP/1.1.
 struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
-    driver: Pin<Box<http1::Connection<Io, Full<Bytes>>>>,
+    driver: Driver,
+    together: Together,
 }
+
+type Driver = Pin<Box<http1::Connection<Io, Full<Bytes>>>>;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +110,7 @@ impl Caller {
         loop {
             let tried = if let Some(sender) = self.shared() {
                 self.on_shared(sender, request, bytes_max).await
-            } else if let Some(connection) = self.kept().await {
+            } else if let Some(connection) = self.kept() {
                 self.on(connection, request, bytes_max).await
             } else {
                 break;
@@ -137,8 +139,11 @@ impl Caller {
             self.shares.store(shares, Ordering::Release);
             if !shares {
                 drop(connecting);
-                let (sender, driver) = http1::handshake(io).await.map_err(|_| Failed::NotSent)?;
-                return Ok(self.on(Connection { sender, driver: Box::pin(driver) }, request, bytes_max).await);
+                // Written in one piece: most requests are short.
+                let made = http1::Builder::new().writev(false).handshake(io).await;
+                let (sender, driver) = made.map_err(|_| Failed::NotSent)?;
+                let connection = Connection { sender, driver: Box::pin(driver), together: Together::default() };
+                return Ok(self.on(connection, request, bytes_max).await);
             }
             sender = Some(self.share(io).await.ok_or(Failed::NotSent)?);
         }
@@ -156,36 +161,27 @@ impl Caller {
     }
 
     /// A connection that was kept and is still open.
-    async fn kept(&self) -> Option<Connection> {
+    fn kept(&self) -> Option<Connection> {
         loop {
             let (mut connection, since) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
             // Whether it has been closed is only known when it is looked at.
-            let open =
-                std::future::poll_fn(|context| Poll::Ready(connection.driver.as_mut().poll(context).is_pending()));
-            if since.elapsed() < self.idle_timeout && open.await && connection.sender.is_ready() {
+            let open = connection.driver.as_mut().poll(&mut connection.together.context()).is_pending();
+            if since.elapsed() < self.idle_timeout && open && connection.sender.is_ready() {
                 return Some(connection);
             }
         }
     }
 
     async fn on(&self, connection: Connection, mut request: Request<Full<Bytes>>, bytes_max: usize) -> Tried {
-        let Connection { mut sender, driver } = connection;
+        let Connection { mut sender, driver, together } = connection;
         request.headers_mut().insert(header::HOST, self.host.clone());
         let mut driver = Some(driver);
         let tried = {
             let mut call = pin!(async { whole(sender.try_send_request(request).await, bytes_max).await });
-            std::future::poll_fn(|context| {
-                if let Poll::Ready(tried) = call.as_mut().poll(context) {
-                    return Poll::Ready(tried);
-                }
-                // With its connection gone the call hears of it.
-                driver.take_if(|driver| driver.as_mut().poll(context).is_ready());
-                call.as_mut().poll(context)
-            })
-            .await
+            std::future::poll_fn(|task| together.poll(task, call.as_mut(), &mut driver)).await
         };
         if let (Some(driver), Tried::Done(Ok(_))) = (driver, &tried) {
-            let connection = Connection { sender, driver };
+            let connection = Connection { sender, driver, together };
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push((connection, Instant::now()));
         }
         tried

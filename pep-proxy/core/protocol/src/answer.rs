@@ -30,14 +30,27 @@ pub struct InProgress<'a> {
 /// Says that a statement is still running. The URL is relative and has no query string: connector 5 would follow an absolute
 /// one anywhere with the token, and JDBC takes only a path.
 pub fn in_progress(progress: &InProgress<'_>) -> Vec<u8> {
-    let description = Value::from(one_line(progress.description, MESSAGE_CHARS_MAX));
+    // A text can always be written.
+    let description = serde_json::to_string(&one_line(progress.description, MESSAGE_CHARS_MAX)).unwrap_or_default();
     let (id, url, seconds) = (progress.query_id, result_path(progress.query_id), progress.aborts_after_seconds);
     let code = if progress.detached { "333334" } else { "333333" };
     // Written down as it is sent: most of what drivers ask is answered with it. An id has nothing to escape.
-    format!(
-        r#"{{"data":{{"queryId":"{id}","getResultUrl":"{url}","queryAbortsAfterSecs":{seconds},"progressDesc":{description}}},"code":"{code}","message":{description},"success":true}}"#
-    )
-    .into_bytes()
+    let told = [
+        r#"{"data":{"queryId":""#,
+        id.as_str(),
+        r#"","getResultUrl":""#,
+        &url,
+        r#"","queryAbortsAfterSecs":"#,
+        &seconds.to_string(),
+        r#","progressDesc":"#,
+        &description,
+        r#"},"code":""#,
+        code,
+        r#"","message":"#,
+        &description,
+        r#","success":true}"#,
+    ];
+    told.concat().into_bytes()
 }
 
 /// The session token has ended: the driver renews and asks again. Without data: connector 5 would read it as that of the call

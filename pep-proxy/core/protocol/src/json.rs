@@ -16,9 +16,14 @@ pub(crate) struct Bounds {
 pub(crate) fn parse(text: &[u8], bounds: Bounds) -> Result<Value, Unreadable> {
     let left = Cell::new(bounds.values_max);
     let mut reader = serde_json::Deserializer::from_slice(text);
-    let value = Strict { depth_left: bounds.depth_max, values_left: &left }.deserialize(&mut reader)?;
+    let value = strict(bounds, &left).deserialize(&mut reader)?;
     reader.end()?;
     Ok(value)
+}
+
+/// Reads one JSON value where it stands in a longer text. `left` counts down from `bounds.values_max`.
+pub(crate) fn strict(bounds: Bounds, left: &Cell<usize>) -> Strict<'_> {
+    Strict { depth_left: bounds.depth_max, values_left: left }
 }
 
 /// Why text is not JSON for us. Line and column only: the content may be secret.
@@ -35,8 +40,9 @@ impl From<serde_json::Error> for Unreadable {
     }
 }
 
+/// A value that is read strictly.
 #[derive(Clone, Copy)]
-struct Strict<'a> {
+pub(crate) struct Strict<'a> {
     depth_left: usize,
     values_left: &'a Cell<usize>,
 }

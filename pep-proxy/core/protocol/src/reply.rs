@@ -13,7 +13,7 @@ mod statement_type;
 mod stored;
 mod transfer;
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
@@ -328,7 +328,7 @@ impl<'a> Reply<'a> {
 
     fn has_rows(&self) -> bool {
         self.envelope.data.iter().any(|(name, field)| {
-            matches!(name.as_str(), "rowset" | "rowsetBase64")
+            matches!(&**name, "rowset" | "rowsetBase64")
                 && match field {
                     Field::Read(value) => !value.is_null(),
                     Field::Verbatim(_) => true,
@@ -404,7 +404,7 @@ impl<'a> Reply<'a> {
         let mut dropped = Vec::new();
         let mut kept = Vec::new();
         for (name, field) in std::mem::take(&mut self.envelope.data) {
-            match (name.as_str(), field) {
+            match (&*name, field) {
                 ("queryId", field) => {
                     let id = terms.query_id.map(|id| Value::from(id.as_str()));
                     kept.push((name, id.map_or(field, Field::Read)));
@@ -423,17 +423,17 @@ impl<'a> Reply<'a> {
                 ChunkTerms::Through(addresses) => stored::written(chunks, addresses.iter().map(String::as_str)),
                 ChunkTerms::Direct | ChunkTerms::Withhold => {
                     if !chunks.headers.is_empty() {
-                        kept.push(("chunkHeaders".to_owned(), Field::Read(stored::written_headers(chunks))));
+                        kept.push(("chunkHeaders".into(), Field::Read(stored::written_headers(chunks))));
                     }
                     stored::written(chunks, chunks.all.iter().map(|chunk| chunk.url.expose()))
                 }
             };
-            kept.push(("chunks".to_owned(), Field::Read(told)));
+            kept.push(("chunks".into(), Field::Read(told)));
         }
         // Node never calls back without it.
         if !kept.iter().any(|(name, field)| name == "returned" && field.read().is_some_and(|value| !value.is_null())) {
             kept.retain(|(name, _)| name != "returned");
-            kept.push(("returned".to_owned(), Field::Read(total.into())));
+            kept.push(("returned".into(), Field::Read(total.into())));
         }
         let code = if self.code().is_empty() { Value::Null } else { self.code().into() };
         let body = Written { data: Data(&kept), code, message: Value::Null, success: true };
@@ -587,7 +587,7 @@ struct Written<'a> {
     success: bool,
 }
 
-struct Data<'a>(&'a [(String, Field<'a>)]);
+struct Data<'a>(&'a [(Cow<'a, str>, Field<'a>)]);
 
 impl Serialize for Data<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

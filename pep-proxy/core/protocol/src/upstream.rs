@@ -29,7 +29,7 @@ pub fn query_path(request_id: &RequestId) -> String {
 
 /// Path of a result.
 pub fn result_path(id: &QueryId) -> String {
-    format!("/queries/{id}/result")
+    ["/queries/", id.as_str(), "/result"].concat()
 }
 
 /// Path of a statement's state.
@@ -65,7 +65,7 @@ pub fn renew_body(old_session_token: &Secret) -> Zeroizing<Vec<u8>> {
 
 /// Path of the heartbeat; the body is `{}`.
 pub fn heartbeat_path(request_id: &RequestId) -> String {
-    format!("/session/heartbeat?requestId={request_id}")
+    ["/session/heartbeat?requestId=", request_id.as_str()].concat()
 }
 
 /// Path of the logout; the body is `{}`.
