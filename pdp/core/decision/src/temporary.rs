@@ -14,12 +14,11 @@ use icegate_pdp_sql::EarlierRelation;
 /// A session's temporary relations by name. Of one name there are several while it is not known which of them it is.
 pub type Temporaries = BTreeMap<RelationName, Vec<TemporaryRow>>;
 
-/// Most that are kept of one session; a further one is not read.
-const RELATIONS_MAX: usize = 1000;
-/// Most columns that may have had an influence on one.
-const INFLUENCES_MAX: usize = 20_000;
-/// Longest text of a view, in bytes.
-const TEXT_BYTES_MAX: usize = 64 * 1024;
+/// Most that is kept of one session, in names and views' bytes: every decision of the session looks at all of it. What is made
+/// or put into one beyond that is not read.
+const KEPT_MAX: usize = 64 * 1024;
+/// What each counts for besides.
+const RELATION: usize = 64;
 
 /// Why one is not read whose statement has not ended, or not well.
 const NOT_SURE: &str = "the statement that makes it has not ended well, as far as is known; wait for its end, or drop it and make it again";
@@ -48,9 +47,10 @@ pub fn follow(decision: &Decision, decision_id: &str, temporaries: &mut Temporar
         following.feed(statement, &rows);
         if let Some(made) = &statement.makes {
             let row = |body| TemporaryRow { decision_id: decision_id.to_owned(), made: false, alone, body };
-            following.make(&made.name, body(made, rows).map(row));
+            following.make(&made.name, row(body(made, rows)));
         }
     }
+    following.limit();
     following.changed
 }
 
@@ -90,21 +90,25 @@ impl Following<'_> {
                     stored.add(rows);
                 }
             }
-            if !known || there.iter().any(|row| !is_small(&row.body)) {
+            if !known {
                 self.temporaries.remove(&name);
             }
             self.changed.insert(name);
         }
     }
 
-    /// Adds what the name may mean once the statement has ended; nothing when that is too large to keep.
-    fn make(&mut self, name: &RelationName, row: Option<TemporaryRow>) {
-        let room = self.temporaries.len() < RELATIONS_MAX || self.temporaries.contains_key(name);
-        match row.filter(|_| room) {
-            Some(row) => self.temporaries.entry(name.clone()).or_default().push(row),
-            None => drop(self.temporaries.remove(name)),
-        }
+    /// Adds what the name may mean once the statement has ended.
+    fn make(&mut self, name: &RelationName, row: TemporaryRow) {
+        self.temporaries.entry(name.clone()).or_default().push(row);
         self.changed.insert(name.clone());
+    }
+
+    /// Forgets what is new when there is too much.
+    fn limit(&mut self) {
+        let kept = self.temporaries.values().flatten().map(|row| size(&row.body));
+        if kept.sum::<usize>() > KEPT_MAX {
+            self.temporaries.retain(|name, _| !self.changed.contains(name));
+        }
     }
 }
 
@@ -147,30 +151,26 @@ fn stored(decision: &Decision, statement: &StatementAnalysis, temporaries: &Temp
     }
 }
 
-/// What is kept of a relation that is made; nothing of one too large to keep.
-fn body(made: &MadeTemporary, rows: EarlierRows) -> Option<Temporary> {
-    let body = match &made.text {
-        None => {
-            let columns = made.columns.iter().cloned().map(|column| EarlierColumn {
-                sources: column.sources.intersection(&rows.columns_read).cloned().collect(),
-                ..column
-            });
-            Temporary::Table(EarlierRows { columns: Some(columns.collect()), ..rows })
-        }
-        Some(text) => Temporary::View {
-            text: text.clone(),
-            columns: made.columns.iter().map(|column| column.name.clone()).collect(),
-        },
+/// What is kept of a relation that is made.
+fn body(made: &MadeTemporary, rows: EarlierRows) -> Temporary {
+    let Some(text) = &made.text else {
+        let columns = made.columns.iter().cloned().map(|column| EarlierColumn {
+            sources: column.sources.intersection(&rows.columns_read).cloned().collect(),
+            ..column
+        });
+        return Temporary::Table(EarlierRows { columns: Some(columns.collect()), ..rows });
     };
-    is_small(&body).then_some(body)
+    let columns = made.columns.iter().map(|column| column.name.clone()).collect();
+    Temporary::View { text: text.clone(), columns }
 }
 
-fn is_small(body: &Temporary) -> bool {
-    match body {
+fn size(body: &Temporary) -> usize {
+    let names = match body {
         Temporary::Table(rows) => {
             let columns = rows.columns.iter().flatten().map(|column| 1 + column.sources.len());
-            rows.columns_read.len() + rows.objects.len() + columns.sum::<usize>() <= INFLUENCES_MAX
+            rows.columns_read.len() + rows.rows_met.len() + rows.objects.len() + columns.sum::<usize>()
         }
-        Temporary::View { text, .. } => text.len() <= TEXT_BYTES_MAX,
-    }
+        Temporary::View { text, columns } => text.len() + columns.len(),
+    };
+    RELATION + names
 }

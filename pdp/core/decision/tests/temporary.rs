@@ -122,38 +122,47 @@ fn told(decision: &Decision) -> String {
     decision.reasons.iter().map(|reason| format!("{}: {}", reason.code, reason.message)).collect::<Vec<_>>().join("; ")
 }
 
-fn run(script: &Script, bundles: &BTreeMap<&str, Bundle>) -> Vec<String> {
-    let groups =
-        if script.groups.is_empty() { &["employees", "analysts"].map(str::to_owned)[..] } else { &script.groups };
-    let principal = Principal {
+fn person(groups: &[&str]) -> Principal {
+    Principal {
         id: "dev/ana".into(),
         issuer: "https://issuer.example".into(),
         subject: "ana".into(),
-        groups: groups.iter().cloned().collect(),
+        groups: groups.iter().map(|group| (*group).to_owned()).collect(),
         agent: None,
         attributes: BTreeMap::new(),
-    };
-    let mut session = SessionContext {
+    }
+}
+
+fn staging() -> SessionContext {
+    SessionContext {
         database: Some("SALES".into()),
         schema: Some("STAGING".into()),
         role: Some("ANALYST".into()),
         warehouse: None,
-    };
+    }
+}
+
+fn question<'a>(
+    principal: &'a Principal,
+    sql: &'a str,
+    earlier: &'a Earlier,
+    session: &'a SessionContext,
+) -> Question<'a> {
+    static NO_VALUES: BoundValues = BoundValues::Numbered(Vec::new());
+    static NOBODY: BTreeSet<String> = BTreeSet::new();
+    Question { principal, sql, bound: &NO_VALUES, earlier, session, statement_count: 0, approvals: &NOBODY }
+}
+
+fn run(script: &Script, bundles: &BTreeMap<&str, Bundle>) -> Vec<String> {
+    let groups: Vec<&str> = script.groups.iter().map(String::as_str).collect();
+    let groups = if groups.is_empty() { &["employees", "analysts"][..] } else { &groups };
+    let (principal, mut session) = (person(groups), staging());
     let mut temporaries = Temporaries::new();
     let (mut policies, mut wrong) = ("masked", Vec::new());
     for (step, number) in script.steps.iter().zip(1..) {
         policies = step.policies.as_deref().unwrap_or(policies);
         let earlier = Earlier { results: BTreeMap::new(), relations: readable(&temporaries) };
-        let question = Question {
-            principal: &principal,
-            sql: &step.sql,
-            bound: &BoundValues::default(),
-            earlier: &earlier,
-            session: &session,
-            statement_count: 0,
-            approvals: &BTreeSet::new(),
-        };
-        let decision = decide(&question, &bundles[policies]);
+        let decision = decide(&question(&principal, &step.sql, &earlier, &session), &bundles[policies]);
         let said = told(&decision);
         let sent = step.sent.is_none() || step.sent == decision.sql;
         if decision.outcome != step.outcome || !said.contains(&step.says) || !sent {
@@ -171,6 +180,30 @@ fn run(script: &Script, bundles: &BTreeMap<&str, Bundle>) -> Vec<String> {
         }
     }
     wrong
+}
+
+#[test]
+fn what_is_too_much_for_a_session_is_not_read() {
+    let bundle = &bundles()["bare"];
+    let principal = person(&["employees", "analysts"]);
+    let (session, mut temporaries) = (staging(), Temporaries::new());
+    let mut made = 0;
+    for number in 0..2000 {
+        let sql = format!("CREATE TEMP TABLE t{number} AS SELECT * FROM sales.public.customers");
+        let decision = decide(&question(&principal, &sql, Earlier::none(), &session), bundle);
+        assert_eq!(decision.outcome, Outcome::Allow);
+        follow(&decision, &number.to_string(), &mut temporaries);
+        if temporaries.len() == made {
+            break;
+        }
+        made = temporaries.len();
+    }
+    assert!((100..1500).contains(&made), "{made}");
+    // What was there before stays.
+    let mut last = temporaries.clone();
+    let more = "CREATE TEMP TABLE more AS SELECT * FROM sales.public.customers";
+    follow(&decide(&question(&principal, more, Earlier::none(), &session), bundle), "more", &mut last);
+    assert_eq!(last, temporaries);
 }
 
 #[test]
