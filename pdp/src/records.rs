@@ -5,7 +5,7 @@ use icegate_pdp_audit::{CutEvent, CutReason, DecisionEvent, Delivery, Event, Jou
 use icegate_pdp_model::{Agent, Assurance, Principal, Timestamp};
 use icegate_pdp_policy::PersonAction;
 use icegate_pdp_store::{Change, RecordRow, Search, StateChange, StoreError};
-use icegate_proto::v1::{self, journal_entry::Entry};
+use icegate_proto::v1::{self, export_records_response::Item, journal_entry::Entry};
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -267,17 +267,30 @@ impl Pdp {
     }
 }
 
-/// Sends all records of a range in order, then what the store says of itself.
-async fn export(
-    pdp: &Pdp,
-    from_seq: u64,
-    to_seq: u64,
-    items: &mpsc::Sender<Result<v1::ExportRecordsResponse, Status>>,
-) -> Result<(), Status> {
-    use v1::export_records_response::Item;
-    let mut from_seq = from_seq.max(1);
+type ExportItems = mpsc::Sender<Result<v1::ExportRecordsResponse, Status>>;
+
+/// Sends all records of a range in order, then what the store says of itself. Without an end to the range it sends exactly
+/// the records the store counts when it checks itself, those that came meanwhile too: whoever verifies has seen them all.
+async fn export(pdp: &Pdp, from_seq: u64, to_seq: u64, items: &ExportItems) -> Result<(), Status> {
     // The end is set at the start: records that come meanwhile would make an export of a busy service endless.
-    let to_seq = if to_seq == 0 { pdp.store.stats().records } else { to_seq };
+    let end = if to_seq == 0 { pdp.store.stats().records } else { to_seq };
+    let next_seq = export_range(pdp, from_seq.max(1), end, items).await?;
+    // It reads the whole file and hashes it: not on a thread that serves.
+    let (store, runtime) = (pdp.store.clone(), Handle::current());
+    let checked = tokio::task::spawn_blocking(move || runtime.block_on(store.integrity())).await;
+    let checked = checked.map_err(|_| Status::internal("The check of the trail did not end; export again."))?;
+    let report = checked.map_err(|error| unreadable(&error))?;
+    if to_seq == 0 {
+        export_range(pdp, next_seq, report.records, items).await?;
+    }
+    let integrity = v1::IntegrityReport { problems: report.problems, records: report.records };
+    // A reader that has gone hears nothing.
+    let _ = items.send(Ok(v1::ExportRecordsResponse { item: Some(Item::Integrity(integrity)) })).await;
+    Ok(())
+}
+
+/// Gives the number after the last it sent.
+async fn export_range(pdp: &Pdp, mut from_seq: u64, to_seq: u64, items: &ExportItems) -> Result<u64, Status> {
     while from_seq <= to_seq {
         let rows = pdp.store.export(from_seq, to_seq).await.map_err(|error| unreadable(&error))?;
         let Some(last) = rows.last().map(|row| row.seq) else { break };
@@ -289,15 +302,7 @@ async fn export(
         }
         from_seq = last.saturating_add(1);
     }
-    // It reads the whole file and hashes it: not on a thread that serves.
-    let (store, runtime) = (pdp.store.clone(), Handle::current());
-    let checked = tokio::task::spawn_blocking(move || runtime.block_on(store.integrity())).await;
-    let checked = checked.map_err(|_| Status::internal("The check of the trail did not end; export again."))?;
-    let report = checked.map_err(|error| unreadable(&error))?;
-    let integrity = v1::IntegrityReport { problems: report.problems, records: report.records };
-    // A reader that has gone hears nothing.
-    let _ = items.send(Ok(v1::ExportRecordsResponse { item: Some(Item::Integrity(integrity)) })).await;
-    Ok(())
+    Ok(from_seq)
 }
 
 fn outcome(request: v1::AppendOutcomeRequest, ended: Option<Timestamp>) -> Result<OutcomeEvent, Status> {

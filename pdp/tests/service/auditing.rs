@@ -192,3 +192,36 @@ async fn an_export_verifies() {
     let status = stand.audit().export_records(stand.by(ANA, ExportRecordsRequest::default())).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
 }
+
+/// More than the connection holds of an export nobody reads.
+const LONG_STATEMENTS: usize = 100;
+const LONG_STATEMENT_BYTES: usize = 200_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_of_a_busy_trail_reaches_what_the_store_counts() {
+    let stand = Stand::start().await;
+    let ana = stand.session(ANA).await;
+    let long = "x".repeat(LONG_STATEMENT_BYTES);
+    for number in 0..LONG_STATEMENTS {
+        stand.decide(&ana, &format!("SELECT {number}, '{long}'")).await;
+    }
+    let mut export =
+        stand.audit().export_records(stand.by(STELLA, ExportRecordsRequest::default())).await.unwrap().into_inner();
+    // It has begun, and cannot end before it is read.
+    let first = export.message().await.unwrap().unwrap().item.unwrap();
+    assert!(matches!(first, Item::Record(_)), "{first:?}");
+    for number in 0..5 {
+        stand.decide(&ana, &format!("SELECT {number}")).await;
+    }
+    let (mut last, mut counted) = (1, 0);
+    while let Some(item) = export.message().await.unwrap() {
+        match item.item.unwrap() {
+            Item::Record(record) => {
+                assert_eq!(record.seq, last + 1);
+                last = record.seq;
+            }
+            Item::Integrity(integrity) => counted = integrity.records,
+        }
+    }
+    assert_eq!((counted, counted > LONG_STATEMENTS as u64 + 5), (last, true));
+}
