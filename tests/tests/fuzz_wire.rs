@@ -15,6 +15,7 @@ use icegate_pep_protocol::{
     AbortRequest, ChunkTerms, ClientFacts, ErrorText, Limits, LoginRequest, QueryId, QueryRequest, RenewRequest, Reply,
     ReplyTerms, RequestedNames, Route, SealKey, SealedSession, Sealer, Secret, SessionContext, TokenKind,
     UpstreamSession, body, decode_body, parse_authorization,
+    wire::{Answer, AnswerError, AnswerReader},
 };
 use icegate_tests::{
     fuzz::{bytes, json_text, mutated_bytes},
@@ -154,6 +155,41 @@ fn replies(dice: &mut Dice) {
     }
 }
 
+/// Answers that somebody wrote, with their framing.
+static ANSWERS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let path = root().join("pep-proxy/core/protocol/tests/cases/answers.yaml");
+    let cases: Vec<Value> = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    cases.iter().map(|case| case["comes"].as_str().unwrap().to_owned()).collect()
+});
+
+/// The answer in bytes that come in pieces of this length, before the connection ends.
+fn answered(bytes: &[u8], piece: usize, body_bytes_max: usize) -> Result<Option<Answer>, AnswerError> {
+    let mut reader = AnswerReader::new(body_bytes_max);
+    for piece in bytes.chunks(piece) {
+        reader.buffer().extend_from_slice(piece);
+        if let Some(answer) = reader.read()? {
+            return Ok(Some(answer));
+        }
+    }
+    reader.end().map(Some)
+}
+
+/// However bytes come from Snowflake, they are the same answer, of no more than is taken.
+fn answers(dice: &mut Dice) {
+    let bytes = if dice.one_in(8) { bytes(dice, 300) } else { mutated_bytes(dice.pick(&ANSWERS).as_bytes(), dice) };
+    let body_bytes_max = dice.below(64);
+    let whole = answered(&bytes, usize::MAX, body_bytes_max);
+    let mut pieces = answered(&bytes, 1 + dice.below(9), body_bytes_max);
+    if let Ok(Some(answer)) = &whole {
+        assert!(answer.body.len() <= body_bytes_max && answer.status >= 200, "{answer:?}");
+        // What comes behind an answer may not have come yet when it is read.
+        if let (false, Ok(Some(pieces))) = (answer.keeps, &mut pieces) {
+            pieces.keeps = false;
+        }
+    }
+    assert_eq!(whole, pieces, "{}", String::from_utf8_lossy(&bytes));
+}
+
 fn routes(dice: &mut Dice) {
     #[rustfmt::skip]
     const PARTS: &[&str] = &[
@@ -218,5 +254,6 @@ fuzz_target!(bodies_are_read_strictly, 4000, bodies);
 fuzz_target!(raw_bytes_are_answered, 4000, raw);
 fuzz_target!(what_is_packed_stays_small, 300, packed);
 fuzz_target!(replies_give_no_credential_away, 4000, replies);
+fuzz_target!(answers_are_what_they_are_however_they_come, 8000, answers);
 fuzz_target!(routes_are_read_strictly, 8000, routes);
 fuzz_target!(tokens_open_unchanged_only, 2000, tokens);

@@ -17,8 +17,8 @@
 //! ```
 //!
 //! Reading order: a request's [`route`], its [`body`], who is there ([`login`], [`sign_in`], [`token`], [`session`]), what they ask
-//! ([`query`], [`tag`]), what is sent to Snowflake besides ([`upstream`]), what it replies ([`reply`], [`chunk`]), and what
-//! icegate itself answers ([`refusal`], [`answer`]). [`api`] has the words of the SQL API.
+//! ([`query`], [`tag`]), what is sent to Snowflake besides ([`upstream`]), how it comes back ([`wire`]) and what it replies ([`reply`],
+//! [`chunk`]), and what icegate itself answers ([`refusal`], [`answer`]). [`api`] has the words of the SQL API.
 
 pub mod answer;
 pub mod api;
@@ -37,6 +37,7 @@ pub mod sign_in;
 pub mod tag;
 pub mod token;
 pub mod upstream;
+pub mod wire;
 
 pub use body::{BodyError, decode as decode_body};
 pub use chunk::{Chunk, ChunkFormat, Chunks, HostPattern, SealedChunk, StorageHeader, chunk_path};

@@ -39,6 +39,17 @@ pub const MESSAGE_CHARS_MAX: usize = 2000;
 /// Bytes of one of icegate's own tokens.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
+/// Bytes of the head of an answer over HTTP/1.1.
+pub const ANSWER_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Headers of such an answer.
+pub const ANSWER_HEADERS_MAX: usize = 100;
+/// Heads that may come before the one that counts (`100 Continue` and the like).
+pub const ANSWER_INTERIM_MAX: usize = 8;
+/// Bytes of the line before a piece of a chunked body.
+pub const CHUNK_LINE_BYTES_MAX: usize = 256;
+/// Bytes of the headers after such a body.
+pub const TRAILERS_BYTES_MAX: usize = 8 * 1024;
+
 /// The limits an operator may set. [`Limits::default`] has the constants of this module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
