@@ -4,7 +4,7 @@
 //! line, unseen. So there are several clients, each with so many places, and a call takes the first that has one.
 
 mod caller;
-mod together;
+mod http1;
 
 use std::{
     fmt,
@@ -23,7 +23,7 @@ use hyper_util::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-pub(crate) use self::caller::{Caller, Failed};
+pub(crate) use self::caller::{Ask, Caller, Failed};
 
 /// Calls of one client at one time: the streams a server of HTTP/2 should allow at least (RFC 9113, 6.5.2).
 const PLACES_OF_LANE: u32 = 100;

@@ -8,15 +8,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, uri::PathAndQuery};
-use http_body_util::Full;
-use icegate_pep_protocol::{Secret, body, upstream};
+use http::{Method, StatusCode};
+use icegate_pep_protocol::{Secret, body, upstream, wire::Answer};
 use metrics::Histogram;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     config,
-    lanes::{Caller, Failed, Lanes, Taken, Terms},
+    lanes::{Ask, Caller, Failed, Lanes, Taken, Terms},
     metrics::{UPSTREAM_DURATION, UPSTREAM_ERRORS, UPSTREAM_RETRIES},
 };
 
@@ -154,14 +153,14 @@ impl Upstream {
             metrics::counter!(UPSTREAM_ERRORS, "error" => word(UpstreamError::Busy)).increment(1);
             return Err(UpstreamError::Busy);
         };
-        let caller = room.taken.client;
+        let ask = Ask { method, path_and_query, token, body };
         let mut pauses = RETRIES.into_iter();
         loop {
-            let reply = self.once(caller, method.clone(), path_and_query, token, body.clone()).await;
+            let reply = self.once(room.taken.client, &ask).await;
             let again = match &reply {
-                Ok(reply) => method == Method::GET && PUT_OFF.contains(&reply.status),
+                Ok(reply) => ask.method == Method::GET && PUT_OFF.contains(&reply.status),
                 Err(UpstreamError::NotSent) => true,
-                Err(UpstreamError::Cut) => method == Method::GET,
+                Err(UpstreamError::Cut) => ask.method == Method::GET,
                 Err(
                     UpstreamError::Busy | UpstreamError::Timeout | UpstreamError::TooLarge | UpstreamError::Unreadable,
                 ) => false,
@@ -172,19 +171,18 @@ impl Upstream {
         }
     }
 
-    async fn once(
-        &self,
-        caller: &Caller,
-        method: Method,
-        path_and_query: &str,
-        token: Option<&Secret>,
-        body: Option<Bytes>,
-    ) -> Result<RawReply, UpstreamError> {
+    async fn once(&self, caller: &Caller, ask: &Ask<'_>) -> Result<RawReply, UpstreamError> {
         let started = Instant::now();
         // Pinned here: a future is copied whole wherever it is passed on.
-        let reply = pin!(self.send(caller, method, path_and_query, token, body));
-        let reply = tokio::time::timeout(self.reply_timeout, reply).await;
-        let reply = reply.unwrap_or(Err(UpstreamError::Timeout));
+        let answer = pin!(caller.call(ask, self.reply_bytes_max));
+        let reply = match tokio::time::timeout(self.reply_timeout, answer).await {
+            Ok(Ok(answer)) => self.reply(answer),
+            Ok(Err(Failed::NotSent)) => Err(UpstreamError::NotSent),
+            // Using a connection the warehouse had just closed cannot be told from a cut in the middle.
+            Ok(Err(Failed::Cut)) => Err(UpstreamError::Cut),
+            Ok(Err(Failed::TooLarge)) => Err(UpstreamError::TooLarge),
+            Err(_elapsed) => Err(UpstreamError::Timeout),
+        };
         self.duration.record(started.elapsed());
         if let Err(error) = &reply {
             metrics::counter!(UPSTREAM_ERRORS, "error" => word(*error)).increment(1);
@@ -192,68 +190,24 @@ impl Upstream {
         reply
     }
 
-    async fn send(
-        &self,
-        caller: &Caller,
-        method: Method,
-        path_and_query: &str,
-        token: Option<&Secret>,
-        body: Option<Bytes>,
-    ) -> Result<RawReply, UpstreamError> {
-        let request = request(method, path_and_query, token, body.as_ref()).ok_or(UpstreamError::NotSent)?;
-        let (head, body) = caller.call(request, self.reply_bytes_max).await.map_err(|failed| match failed {
-            Failed::NotSent => UpstreamError::NotSent,
-            // Using a connection the warehouse had just closed cannot be told from a cut in the middle.
-            Failed::Cut => UpstreamError::Cut,
-            Failed::TooLarge => UpstreamError::TooLarge,
-        })?;
-        Ok(RawReply { status: head.status, body: self.unpacked(&head.headers, body)? })
+    fn reply(&self, answer: Answer) -> Result<RawReply, UpstreamError> {
+        let status = StatusCode::from_u16(answer.status).map_err(|_| UpstreamError::Unreadable)?;
+        let Answer { body, encoded, .. } = answer;
+        let body = if body::is_gzip(&body) {
+            body::gunzip(&body, self.reply_bytes_max).map(Bytes::from).map_err(|error| match error {
+                body::BodyError::TooLarge { .. } => UpstreamError::TooLarge,
+                body::BodyError::Encoding
+                | body::BodyError::Gzip
+                | body::BodyError::Json(_)
+                | body::BodyError::NotAnObject => UpstreamError::Unreadable,
+            })?
+        } else if encoded && !body.is_empty() {
+            return Err(UpstreamError::Unreadable);
+        } else {
+            body
+        };
+        Ok(RawReply { status, body })
     }
-
-    fn unpacked(&self, headers: &HeaderMap, body: Bytes) -> Result<Bytes, UpstreamError> {
-        if !body::is_gzip(&body) {
-            return match headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
-                None | Some(b"" | b"identity") => Ok(body),
-                Some(_) if body.is_empty() => Ok(body),
-                Some(_) => Err(UpstreamError::Unreadable),
-            };
-        }
-        body::gunzip(&body, self.reply_bytes_max).map(Bytes::from).map_err(|error| match error {
-            body::BodyError::TooLarge { .. } => UpstreamError::TooLarge,
-            body::BodyError::Encoding
-            | body::BodyError::Gzip
-            | body::BodyError::Json(_)
-            | body::BodyError::NotAnObject => UpstreamError::Unreadable,
-        })
-    }
-}
-
-/// At least as many as a request has.
-const HEADERS: usize = 8;
-
-fn request(
-    method: Method,
-    path_and_query: &str,
-    token: Option<&Secret>,
-    body: Option<&Bytes>,
-) -> Option<Request<Full<Bytes>>> {
-    let mut request = Request::new(Full::new(body.cloned().unwrap_or_default()));
-    *request.method_mut() = method;
-    *request.uri_mut() = PathAndQuery::try_from(path_and_query).ok()?.into();
-    let headers = request.headers_mut();
-    headers.reserve(HEADERS);
-    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
-    headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("icegate/", env!("CARGO_PKG_VERSION"))));
-    if body.is_some() {
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    }
-    if let Some(token) = token {
-        let mut value = HeaderValue::try_from(["Snowflake Token=\"", token.expose(), "\""].concat()).ok()?;
-        value.set_sensitive(true);
-        headers.insert(header::AUTHORIZATION, value);
-    }
-    Some(request)
 }
 
 fn word(error: UpstreamError) -> &'static str {

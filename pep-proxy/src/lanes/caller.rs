@@ -1,12 +1,10 @@
 //! Calls of one server whose answers are taken whole, over connections that are kept.
 //!
-//! A connection of HTTP/1.1 carries one call at a time, so the call that has it drives it. Were it a task of its own, as
-//! libraries' clients have it, the two would wake each other at every step, which costs more than all else about a short call.
-//! One of HTTP/2 carries many calls, and runs by itself.
+//! A connection of HTTP/1.1 carries one call at a time, and is the call's as long as it lasts. One of HTTP/2 carries many calls,
+//! and runs by itself.
 
 use std::{
     fmt,
-    pin::{Pin, pin},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -15,34 +13,32 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Uri, header, response::Parts};
+use http::{HeaderName, HeaderValue, Method, Request, Uri, header, uri::PathAndQuery};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::{
-    Response,
-    body::Incoming,
-    client::conn::{TrySendError, http1, http2},
-};
+use hyper::client::conn::http2;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::{
     client::legacy::connect::{Connection as _, HttpConnector},
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
+use icegate_pep_protocol::{Secret, wire::Answer};
 use tokio::net::TcpStream;
 use tower_service::Service as _;
 use tracing::debug;
 
-use super::{PING, PLACES_OF_LANE, Terms, WINDOW_BYTES, connector, together::Together};
+use super::{PING, PLACES_OF_LANE, Terms, WINDOW_BYTES, connector, http1::Connection};
 
 type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
 type Sender = http2::SendRequest<Full<Bytes>>;
+/// Boxed: it holds the state of TLS, and is handed on at every call.
+type Own = Box<Connection<TokioIo<Io>>>;
 
 /// Calls one server.
 pub(crate) struct Caller {
     connector: HttpsConnector<HttpConnector>,
     server: Uri,
-    host: HeaderValue,
     /// Connections of HTTP/1.1 that nobody has; the one used last is last.
-    idle: Mutex<Vec<(Connection, Instant)>>,
+    idle: Mutex<Vec<(Own, Instant)>>,
     idle_timeout: Duration,
     /// The connection of HTTP/2, once there is one.
     shared: Mutex<Option<(Sender, Instant)>>,
@@ -51,19 +47,19 @@ pub(crate) struct Caller {
     connecting: tokio::sync::Mutex<()>,
 }
 
-/// A connection of HTTP/1.1.
-struct Connection {
-    sender: http1::SendRequest<Full<Bytes>>,
-    driver: Driver,
-    together: Together,
+/// One call.
+#[derive(Debug, Clone)]
+pub(crate) struct Ask<'a> {
+    pub(crate) method: Method,
+    pub(crate) path_and_query: &'a str,
+    pub(crate) token: Option<&'a Secret>,
+    pub(crate) body: Option<Bytes>,
 }
-
-type Driver = Pin<Box<http1::Connection<Io, Full<Bytes>>>>;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failed {
-    /// No connection, or the server said that it has not looked at it.
+    /// No connection, or the server has not looked at it.
     NotSent,
     /// It may have been looked at.
     Cut,
@@ -71,11 +67,44 @@ pub(crate) enum Failed {
     TooLarge,
 }
 
-/// What became of a call on one connection.
-enum Tried {
-    Done(Result<(Parts, Bytes), Failed>),
-    /// The connection was closed before anything of it was written.
-    Unsent(Request<Full<Bytes>>),
+impl Ask<'_> {
+    /// Whether nothing in it would end its line in a request.
+    fn is_sound(&self) -> bool {
+        let token = self.token.map_or("", Secret::expose);
+        self.path_and_query.bytes().all(|byte| byte.is_ascii_graphic())
+            && token.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
+    }
+
+    /// Its headers but for its host and its length: names, and values in parts.
+    pub(super) fn each_header(&self, mut put: impl FnMut(HeaderName, &[&str])) {
+        put(header::ACCEPT, &["application/json"]);
+        put(header::ACCEPT_ENCODING, &["gzip"]);
+        put(header::USER_AGENT, &[concat!("icegate/", env!("CARGO_PKG_VERSION"))]);
+        if self.body.is_some() {
+            put(header::CONTENT_TYPE, &["application/json"]);
+        }
+        if let Some(token) = self.token {
+            put(header::AUTHORIZATION, &["Snowflake Token=\"", token.expose(), "\""]);
+        }
+    }
+
+    /// As a request of HTTP/2 to this server.
+    fn request(&self, server: &Uri) -> Option<Request<Full<Bytes>>> {
+        let mut parts = server.clone().into_parts();
+        parts.path_and_query = Some(PathAndQuery::try_from(self.path_and_query).ok()?);
+        let mut request = Request::new(Full::new(self.body.clone().unwrap_or_default()));
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = Uri::from_parts(parts).ok()?;
+        self.each_header(|name, value| {
+            // Of a sound request all are.
+            if let Ok(mut value) = HeaderValue::try_from(value.concat()) {
+                // Kept out of the connection's table of headers.
+                value.set_sensitive(name == header::AUTHORIZATION);
+                request.headers_mut().insert(name, value);
+            }
+        });
+        Some(request)
+    }
 }
 
 impl fmt::Debug for Caller {
@@ -87,10 +116,8 @@ impl fmt::Debug for Caller {
 impl Caller {
     /// A caller of this server. One that is no whole URL cannot be connected to.
     pub(crate) fn new(tls: &rustls::ClientConfig, terms: Terms, server: &Uri) -> Self {
-        let host = server.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
         Self {
             connector: connector(tls, terms),
-            host: host.unwrap_or(HeaderValue::from_static("")),
             server: server.clone(),
             idle: Mutex::default(),
             idle_timeout: terms.idle_timeout,
@@ -100,34 +127,29 @@ impl Caller {
         }
     }
 
-    /// Sends a request, of which the URI has path and query only, and takes an answer of at most so many bytes.
-    pub(crate) async fn call(
-        &self,
-        mut request: Request<Full<Bytes>>,
-        bytes_max: usize,
-    ) -> Result<(Parts, Bytes), Failed> {
+    /// Calls, and takes an answer of at most so many bytes.
+    pub(crate) async fn call(&self, ask: &Ask<'_>, bytes_max: usize) -> Result<Answer, Failed> {
+        if !ask.is_sound() {
+            return Err(Failed::NotSent);
+        }
         // A connection that was kept may have been closed, and then another one, but a new one is not.
-        loop {
-            let tried = if let Some(sender) = self.shared() {
-                self.on_shared(sender, request, bytes_max).await
-            } else if let Some(connection) = self.kept() {
-                self.on(connection, request, bytes_max).await
-            } else {
-                break;
-            };
-            match tried {
-                Tried::Done(done) => return done,
-                Tried::Unsent(unsent) => request = unsent,
+        while let Some(connection) = self.kept() {
+            match self.on(connection, ask, bytes_max).await {
+                Err(Failed::NotSent) => {}
+                done => return done,
             }
         }
-        match Box::pin(self.on_new(request, bytes_max)).await? {
-            Tried::Done(done) => done,
-            Tried::Unsent(_) => Err(Failed::NotSent),
+        if let Some(mut sender) = self.shared() {
+            match self.on_shared(&mut sender, ask, bytes_max).await {
+                Err(Failed::NotSent) if sender.is_closed() => {}
+                done => return done,
+            }
         }
+        Box::pin(self.on_new(ask, bytes_max)).await
     }
 
     /// Connects, and calls.
-    async fn on_new(&self, request: Request<Full<Bytes>>, bytes_max: usize) -> Result<Tried, Failed> {
+    async fn on_new(&self, ask: &Ask<'_>, bytes_max: usize) -> Result<Answer, Failed> {
         let connecting = if self.shares.load(Ordering::Acquire) { Some(self.connecting.lock().await) } else { None };
         let mut sender = self.shared();
         if sender.is_none() {
@@ -139,17 +161,12 @@ impl Caller {
             self.shares.store(shares, Ordering::Release);
             if !shares {
                 drop(connecting);
-                // Written in one piece: most requests are short.
-                let made = http1::Builder::new().writev(false).handshake(io).await;
-                let (sender, driver) = made.map_err(|_| Failed::NotSent)?;
-                let connection = Connection { sender, driver: Box::pin(driver), together: Together::default() };
-                return Ok(self.on(connection, request, bytes_max).await);
+                return self.on(Box::new(Connection::new(TokioIo::new(io))), ask, bytes_max).await;
             }
             sender = Some(self.share(io).await.ok_or(Failed::NotSent)?);
         }
         drop(connecting);
-        let sender = sender.ok_or(Failed::NotSent)?;
-        Ok(self.on_shared(sender, request, bytes_max).await)
+        self.on_shared(&mut sender.ok_or(Failed::NotSent)?, ask, bytes_max).await
     }
 
     /// Closes what nothing has used for the idle time.
@@ -161,30 +178,22 @@ impl Caller {
     }
 
     /// A connection that was kept and is still open.
-    fn kept(&self) -> Option<Connection> {
+    fn kept(&self) -> Option<Own> {
         loop {
             let (mut connection, since) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
-            // Whether it has been closed is only known when it is looked at.
-            let open = connection.driver.as_mut().poll(&mut connection.together.context()).is_pending();
-            if since.elapsed() < self.idle_timeout && open && connection.sender.is_ready() {
+            if since.elapsed() < self.idle_timeout && connection.is_quiet() {
                 return Some(connection);
             }
         }
     }
 
-    async fn on(&self, connection: Connection, mut request: Request<Full<Bytes>>, bytes_max: usize) -> Tried {
-        let Connection { mut sender, driver, together } = connection;
-        request.headers_mut().insert(header::HOST, self.host.clone());
-        let mut driver = Some(driver);
-        let tried = {
-            let mut call = pin!(async { whole(sender.try_send_request(request).await, bytes_max).await });
-            std::future::poll_fn(|task| together.poll(task, call.as_mut(), &mut driver)).await
-        };
-        if let (Some(driver), Tried::Done(Ok(_))) = (driver, &tried) {
-            let connection = Connection { sender, driver, together };
+    async fn on(&self, mut connection: Own, ask: &Ask<'_>, bytes_max: usize) -> Result<Answer, Failed> {
+        let host = self.server.authority().map_or("", |authority| authority.as_str());
+        let answer = connection.call(host, ask, bytes_max).await?;
+        if answer.keeps {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push((connection, Instant::now()));
         }
-        tried
+        Ok(answer)
     }
 
     fn shared(&self) -> Option<Sender> {
@@ -217,37 +226,25 @@ impl Caller {
         Some(sender)
     }
 
-    async fn on_shared(&self, mut sender: Sender, mut request: Request<Full<Bytes>>, bytes_max: usize) -> Tried {
-        if sender.ready().await.is_err() {
-            return Tried::Unsent(request);
-        }
-        let mut parts = self.server.clone().into_parts();
-        parts.path_and_query = request.uri().path_and_query().cloned();
-        let Ok(uri) = Uri::from_parts(parts) else { return Tried::Done(Err(Failed::NotSent)) };
-        *request.uri_mut() = uri;
-        whole(sender.try_send_request(request).await, bytes_max).await
+    async fn on_shared(&self, sender: &mut Sender, ask: &Ask<'_>, bytes_max: usize) -> Result<Answer, Failed> {
+        let request = ask.request(&self.server).ok_or(Failed::NotSent)?;
+        sender.ready().await.map_err(|_| Failed::NotSent)?;
+        let response = sender.try_send_request(request).await.map_err(|mut error| {
+            // It is given back unwritten, or the server says so.
+            let unread = error.take_message().is_some() || is_refused(error.error());
+            if unread { Failed::NotSent } else { Failed::Cut }
+        })?;
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, bytes_max).collect().await;
+        let body = body.map_err(|error| if error.is::<LengthLimitError>() { Failed::TooLarge } else { Failed::Cut })?;
+        let encoding = head.headers.get(header::CONTENT_ENCODING).map_or(&b""[..], HeaderValue::as_bytes);
+        Ok(Answer {
+            status: head.status.as_u16(),
+            encoded: !matches!(encoding, b"" | b"identity"),
+            keeps: true,
+            body: body.to_bytes(),
+        })
     }
-}
-
-/// Takes an answer whole.
-async fn whole(sent: Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>>, bytes_max: usize) -> Tried {
-    let response = match sent {
-        Ok(response) => response,
-        Err(mut error) => {
-            return match error.take_message() {
-                Some(request) => Tried::Unsent(request),
-                None if is_refused(error.error()) => Tried::Done(Err(Failed::NotSent)),
-                None => Tried::Done(Err(Failed::Cut)),
-            };
-        }
-    };
-    let (head, body) = response.into_parts();
-    let body = Limited::new(body, bytes_max).collect().await;
-    Tried::Done(match body {
-        Ok(body) => Ok((head, body.to_bytes())),
-        Err(error) if error.is::<LengthLimitError>() => Err(Failed::TooLarge),
-        Err(_) => Err(Failed::Cut),
-    })
 }
 
 /// Whether the server says that it has not looked at this one call (RFC 9113, 8.7). The end of a whole connection (`GOAWAY`)
@@ -302,8 +299,13 @@ mod tests {
     }
 
     async fn call(caller: &Caller) -> Result<Bytes, Failed> {
-        let request = Request::post("/queries/v1/query-request").body(Full::new(Bytes::from_static(b"{}"))).unwrap();
-        caller.call(request, 16).await.map(|(_, body)| body)
+        let ask = Ask {
+            method: Method::POST,
+            path_and_query: "/queries/v1/query-request",
+            token: None,
+            body: Some(Bytes::from_static(b"{}")),
+        };
+        caller.call(&ask, 16).await.map(|answer| answer.body)
     }
 
     fn idle(caller: &Caller) -> usize {
@@ -335,6 +337,45 @@ mod tests {
         }
         let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         assert_eq!(call(&caller(nobody)).await, Err(Failed::NotSent));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_asked_for_is_nobodys_answer() {
+        const PLANTED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nplanted";
+        for late in [false, true] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let caller = caller(listener.local_addr().unwrap());
+            tokio::spawn(async move {
+                loop {
+                    let (mut stream, _) = listener.accept().await.unwrap();
+                    let mut read = [0; 1024];
+                    // A connection that is left with something unread is reset.
+                    while stream.read(&mut read).await.is_ok_and(|bytes| bytes > 0) {
+                        stream.write_all(DONE).await.unwrap();
+                        if late {
+                            tokio::time::sleep(Duration::from_millis(50)).await;
+                        }
+                        drop(stream.write_all(PLANTED).await);
+                    }
+                }
+            });
+            for _ in 0..3 {
+                assert_eq!(call(&caller).await, Ok(Bytes::from_static(b"done")));
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_that_would_end_its_line() {
+        let caller = caller(server(DONE, Duration::from_mins(1)).await);
+        call(&caller).await.unwrap();
+        let token = Secret::new("a\r\nX-Planted: b");
+        for (path_and_query, token) in [("/a b", None), ("/a\r\nX: b", None), ("/ä", None), ("/a", Some(&token))] {
+            let ask = Ask { method: Method::GET, path_and_query, token, body: None };
+            assert_eq!(caller.call(&ask, 16).await, Err(Failed::NotSent), "{path_and_query}");
+        }
+        assert_eq!(idle(&caller), 1, "nothing was tried");
     }
 
     #[tokio::test]
