@@ -534,16 +534,15 @@ fn refuse_key(name: &str, value: &Value, transfer: bool) -> Result<(), ReplyRefu
     if value.is_null() {
         return Ok(());
     }
-    let spelled = name.to_ascii_lowercase();
-    if !transfer && TRANSFER.contains(&spelled.as_str()) {
+    let is = |word: &&str| name.eq_ignore_ascii_case(word);
+    if !transfer && TRANSFER.iter().any(is) {
         return Err(ReplyRefusal::Transfer);
     }
-    if CREDENTIALS.contains(&spelled.as_str()) {
+    if CREDENTIALS.iter().any(is) {
         return Err(ReplyRefusal::Credential);
     }
     let command = value.as_str().unwrap_or_default();
-    if !transfer && spelled == "command" && ["UPLOAD", "DOWNLOAD"].iter().any(|word| word.eq_ignore_ascii_case(command))
-    {
+    if !transfer && is(&"command") && ["UPLOAD", "DOWNLOAD"].iter().any(|word| word.eq_ignore_ascii_case(command)) {
         return Err(ReplyRefusal::Transfer);
     }
     Ok(())

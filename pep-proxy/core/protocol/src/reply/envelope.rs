@@ -135,8 +135,13 @@ impl<'de> Visitor<'de> for Outer<'_> {
 
 /// Snowflake's errors have several lines, and drivers show them so.
 fn lines(message: &str) -> String {
-    let lines: Vec<String> = message.lines().map(|line| one_line(line, MESSAGE_CHARS_MAX)).collect();
-    let mut text = lines.join("\n");
+    let mut text = String::with_capacity(message.len());
+    for (at, line) in message.lines().enumerate() {
+        if at > 0 {
+            text.push('\n');
+        }
+        text.push_str(&one_line(line, MESSAGE_CHARS_MAX));
+    }
     if let Some((end, _)) = text.char_indices().nth(MESSAGE_CHARS_MAX) {
         text.truncate(end);
     }
