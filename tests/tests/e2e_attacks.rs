@@ -271,12 +271,10 @@ impl Twins {
     /// What no cell of an Arrow buffer holds, under a NULL and in padding, is whatever was in fakesnow's memory: it does not pass.
     fn nothing_between_the_cells(&self) -> anyhow::Result<()> {
         let mut found = BTreeSet::new();
-        for exchange in self.left.front.exchanges().iter().chain(&self.right.front.exchanges()) {
-            let reply = exchange.response_json();
+        for Answered { sql, reply, .. } in answered(&self.left.front).into_iter().chain(answered(&self.right.front)) {
             let Some(rows) = reply["data"]["rowsetBase64"].as_str() else { continue };
             let bytes = base64::engine::general_purpose::STANDARD.decode(rows)?;
             let told = String::from_utf8_lossy(&bytes);
-            let sql = text_at(&exchange.request_json(), "sqlText").to_owned();
             let own = |canary: &str| sql.contains(canary) || CLEAR.iter().any(|clear| clear.contains(canary));
             found.extend(
                 self.canaries
@@ -301,27 +299,47 @@ fn right(person: &Person) -> String {
     format!("{}-right", person.name)
 }
 
-/// Statements in the order they were sent, and what was answered in the end: how often a driver asks is a matter of time.
-fn replies(front: &Recorder) -> Vec<(String, Value)> {
-    let mut sent: Vec<(String, String, Value)> = Vec::new();
+/// A statement and what was answered in the end.
+struct Answered {
+    request_id: String,
+    sql: String,
+    reply: Value,
+}
+
+/// Statements in the order they were sent: how often a driver asks for an answer is a matter of time.
+fn answered(front: &Recorder) -> Vec<Answered> {
+    let mut sent: Vec<Answered> = Vec::new();
+    // The requests of statements that a driver was told to ask for again.
+    let mut running: BTreeMap<String, (String, String)> = BTreeMap::new();
     for exchange in front.exchanges() {
         let Some((_, asked)) = exchange.target.split_once("/queries/") else { continue };
         let reply = exchange.response_json();
+        let polled = asked.split_once("/result").and_then(|(query_id, _)| running.get(query_id).cloned());
+        let (request_id, sql) = polled.unwrap_or_else(|| {
+            let request_id = asked.split(['?', '&']).find(|part| part.starts_with("requestId=")).unwrap_or(asked);
+            (request_id.to_owned(), text_at(&exchange.request_json(), "sqlText").to_owned())
+        });
         if matches!(text_at(&reply, "code"), "333333" | "333334") {
+            running.insert(text_at(&reply["data"], "queryId").to_owned(), (request_id, sql));
             continue;
         }
-        let request_id =
-            asked.split(['?', '&']).find(|part| part.starts_with("requestId=")).unwrap_or(asked).to_owned();
-        sent.retain(|(id, ..)| *id != request_id);
-        let sql = text_at(&exchange.request_json(), "sqlText").to_owned();
+        sent.retain(|answered| answered.request_id != request_id);
+        sent.push(Answered { request_id, sql, reply });
+    }
+    sent
+}
+
+/// Each with what can be compared between two runs.
+fn replies(front: &Recorder) -> Vec<(String, Value)> {
+    let comparable = |Answered { sql, reply, .. }| {
         let mut reply = alike_inside(reply);
         // The driver's rows were compared. What stands under a NULL in an Arrow buffer is whatever was in memory there.
         if let Some(data) = reply["data"].as_object_mut() {
             data.retain(|name, _| !name.starts_with("rowset"));
         }
-        sent.push((request_id, alike(&sql), reply));
-    }
-    sent.into_iter().map(|(_, sql, reply)| (sql, reply)).collect()
+        (alike(&sql), reply)
+    };
+    answered(front).into_iter().map(comparable).collect()
 }
 
 /// Without an order the warehouse may answer in any: then it is the rows that are compared, whatever their order.
