@@ -23,10 +23,15 @@ const RELATION: usize = 64;
 /// Why one is not read whose statement has not ended, or not well.
 const NOT_SURE: &str = "the statement that makes it has not ended well, as far as is known; wait for its end, or drop it and make it again";
 
+/// Why one is not read that was made or changed in a way that is not followed.
+const NOT_KNOWN: &str = "what is in it is not known; make it by CREATE TABLE or CREATE VIEW, without IF NOT EXISTS";
+
 /// What a session's statements may read.
 pub fn readable(temporaries: &Temporaries) -> BTreeMap<RelationName, Result<EarlierRelation, String>> {
     let read = |rows: &[TemporaryRow]| match rows {
-        [TemporaryRow { made: true, body, .. }] => Ok(EarlierRelation::from(body.clone())),
+        [TemporaryRow { made: true, body, .. }] => {
+            EarlierRelation::of(body.clone()).ok_or_else(|| NOT_KNOWN.to_owned())
+        }
         _ => Err(NOT_SURE.to_owned()),
     };
     temporaries.iter().map(|(name, rows)| (name.clone(), read(rows))).collect()
@@ -153,14 +158,15 @@ fn stored(decision: &Decision, statement: &StatementAnalysis, temporaries: &Temp
 
 /// What is kept of a relation that is made.
 fn body(made: &MadeTemporary, rows: EarlierRows) -> Temporary {
+    let Some(made_columns) = &made.columns else { return Temporary::Unknown };
     let Some(text) = &made.text else {
-        let columns = made.columns.iter().cloned().map(|column| EarlierColumn {
+        let columns = made_columns.iter().cloned().map(|column| EarlierColumn {
             sources: column.sources.intersection(&rows.columns_read).cloned().collect(),
             ..column
         });
         return Temporary::Table(EarlierRows { columns: Some(columns.collect()), ..rows });
     };
-    let columns = made.columns.iter().map(|column| column.name.clone()).collect();
+    let columns = made_columns.iter().map(|column| column.name.clone()).collect();
     Temporary::View { text: text.clone(), columns }
 }
 
@@ -171,6 +177,7 @@ fn size(body: &Temporary) -> usize {
             rows.columns_read.len() + rows.rows_met.len() + rows.objects.len() + columns.sum::<usize>()
         }
         Temporary::View { text, columns } => text.len() + columns.len(),
+        Temporary::Unknown => 0,
     };
     RELATION + names
 }

@@ -91,11 +91,13 @@ fn bundles() -> BTreeMap<&'static str, Bundle> {
         Bundle::compile(&BundleSource::new(files)).unwrap()
     };
     let rows = ("      orders:\n", "      orders:\n        rows: { status: status }\n");
+    let grown = ("      leads:\n", "      t: { columns: { source: { type: VARCHAR } } }\n      leads:\n");
     BTreeMap::from([
         ("bare", compile(&[CALLS], &[])),
         ("masked", compile(&[CALLS, MASKS], &[])),
         ("filtered", compile(&[CALLS, MASKS, FILTER], &[rows])),
         ("paths", compile(&[CALLS, MASKS], &[(EVENTS[0], EVENTS[1])])),
+        ("grown", compile(&[CALLS], &[grown])),
         ("renamed", compile(&[CALLS], &[("          ssn:", "          number:")])),
     ])
 }

@@ -93,6 +93,8 @@ pub enum Temporary {
         /// Its columns, in their order.
         columns: Vec<String>,
     },
+    /// Nobody knows what; it is not read.
+    Unknown,
 }
 
 /// A temporary relation of a session, as one decision makes it.
@@ -116,8 +118,8 @@ pub struct MadeTemporary {
     pub name: RelationName,
     /// Table or view.
     pub kind: ObjectKind,
-    /// Its columns and the columns whose values can appear in each.
-    pub columns: Vec<EarlierColumn>,
+    /// Its columns and the columns whose values can appear in each; `None` when what has the name then is not known.
+    pub columns: Option<Vec<EarlierColumn>>,
     /// A view's statement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,

@@ -54,10 +54,12 @@ pub enum EarlierRelation {
     View(Box<CatalogRelation>),
 }
 
-impl From<Temporary> for EarlierRelation {
-    fn from(temporary: Temporary) -> Self {
+impl EarlierRelation {
+    /// As it is read, when it is known.
+    pub fn of(temporary: Temporary) -> Option<Self> {
         match temporary {
-            Temporary::Table(rows) => Self::Rows(Arc::new(rows)),
+            Temporary::Unknown => None,
+            Temporary::Table(rows) => Some(Self::Rows(Arc::new(rows))),
             Temporary::View { text, columns } => {
                 let column = |name| CatalogColumn {
                     name,
@@ -67,13 +69,13 @@ impl From<Temporary> for EarlierRelation {
                     tags: BTreeSet::new(),
                     paths: Vec::new(),
                 };
-                Self::View(Box::new(CatalogRelation {
+                Some(Self::View(Box::new(CatalogRelation {
                     kind: RelationKind::View,
                     definition: Some(text),
                     tags: BTreeSet::new(),
                     columns: columns.into_iter().map(column).collect(),
                     row_attributes: BTreeMap::new(),
-                }))
+                })))
             }
         }
     }
