@@ -46,9 +46,9 @@ pub fn makes_temporary(decision: &Decision) -> bool {
 pub fn follow(decision: &Decision, decision_id: &str, temporaries: &mut Temporaries) -> BTreeSet<RelationName> {
     let mut following = Following { temporaries, changed: BTreeSet::new() };
     let alone = decision.statements.len() == 1;
-    for statement in &decision.statements {
+    for (at, statement) in decision.statements.iter().enumerate() {
         following.forget(statement);
-        let rows = stored(decision, statement, following.temporaries);
+        let rows = stored(decision, statement, decision.rows_shown.get(at), following.temporaries);
         following.feed(statement, &rows);
         if let Some(made) = &statement.makes {
             let row = |body| TemporaryRow { decision_id: decision_id.to_owned(), made: false, alone, body };
@@ -131,28 +131,24 @@ fn is_read(object: &ObjectAccess) -> bool {
 }
 
 /// What the statement's values were made of, as it may run. Columns of temporary relations are told by what those are made of.
-fn stored(decision: &Decision, statement: &StatementAnalysis, temporaries: &Temporaries) -> EarlierRows {
+fn stored(
+    decision: &Decision,
+    statement: &StatementAnalysis,
+    shown: Option<&BTreeMap<RelationName, String>>,
+    temporaries: &Temporaries,
+) -> EarlierRows {
     let lasts = |column: &&ColumnName| !temporaries.contains_key(&*column.relation);
     let reads = |object: &&ObjectAccess| {
         matches!(object.effect, Effect::Read | Effect::Metadata | Effect::Import | Effect::Use | Effect::Execute)
     };
     let masks = decision.masks.iter().filter(|masked| statement.columns_read.contains(&masked.column));
-    let mut row_filters: BTreeMap<RelationName, String> = BTreeMap::new();
-    let mut several = BTreeSet::new();
-    for filter in &decision.row_filters {
-        let before = row_filters.insert(filter.relation.clone(), filter.condition.clone());
-        if before.is_some_and(|before| before != filter.condition) {
-            several.insert(&filter.relation);
-        }
-    }
-    row_filters.retain(|relation, _| !several.contains(relation));
     EarlierRows {
         columns: None,
         objects: statement.objects.iter().filter(reads).cloned().collect(),
         columns_read: statement.columns_read.iter().filter(lasts).cloned().collect(),
         rows_met: statement.rows_met.iter().filter(|name| !temporaries.contains_key(name)).cloned().collect(),
         masks: masks.map(|masked| (masked.column.clone(), masked.mask.clone())).collect(),
-        row_filters,
+        row_filters: shown.cloned().unwrap_or_default(),
     }
 }
 

@@ -27,6 +27,14 @@ const FILTER: (&str, &str) = (
     r#"@id("shipped") permit (principal, action == Icegate::Action::"read_row",
     resource in Icegate::Relation::"SALES.PUBLIC.ORDERS") when { resource has status && resource.status == "shipped" };"#,
 );
+/// The same, but for INSERT.
+const KINDS: (&str, &str) = (
+    "rows.cedar",
+    r#"@id("shipped") permit (principal, action == Icegate::Action::"read_row",
+    resource in Icegate::Relation::"SALES.PUBLIC.ORDERS") when { resource has status && resource.status == "shipped" };
+    @id("inserted") permit (principal, action == Icegate::Action::"read_row",
+    resource in Icegate::Relation::"SALES.PUBLIC.ORDERS") when { context.statement.kind == "insert" };"#,
+);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -96,6 +104,7 @@ fn bundles() -> BTreeMap<&'static str, Bundle> {
         ("bare", compile(&[CALLS], &[])),
         ("masked", compile(&[CALLS, MASKS], &[])),
         ("filtered", compile(&[CALLS, MASKS, FILTER], &[rows])),
+        ("kinds", compile(&[CALLS, MASKS, KINDS], &[rows])),
         ("paths", compile(&[CALLS, MASKS], &[(EVENTS[0], EVENTS[1])])),
         ("grown", compile(&[CALLS], &[grown])),
         ("renamed", compile(&[CALLS], &[("          ssn:", "          number:")])),
