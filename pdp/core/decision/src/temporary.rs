@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use icegate_pdp_model::{
-    ColumnName, Decision, EarlierColumn, EarlierRows, Effect, Level, MadeTemporary, ObjectAccess, ObjectKind,
-    RelationName, StatementAnalysis, Temporary, TemporaryRow, Verb,
+    ColumnName, Decision, EarlierColumn, EarlierRows, Effect, Level, MadeTemporary, MaskExpression, ObjectAccess,
+    ObjectKind, RelationName, StatementAnalysis, Temporary, TemporaryRow, Verb,
 };
 use icegate_pdp_sql::EarlierRelation;
 
@@ -43,12 +43,19 @@ pub fn makes_temporary(decision: &Decision) -> bool {
 }
 
 /// What a decision that may run does to its session's temporary relations; gives the names of those that are others now.
-pub fn follow(decision: &Decision, decision_id: &str, temporaries: &mut Temporaries) -> BTreeSet<RelationName> {
+///
+/// `settings` are the masks of one's own it was made with.
+pub fn follow(
+    decision: &Decision,
+    decision_id: &str,
+    settings: &BTreeMap<String, MaskExpression>,
+    temporaries: &mut Temporaries,
+) -> BTreeSet<RelationName> {
     let mut following = Following { temporaries, changed: BTreeSet::new() };
     let alone = decision.statements.len() == 1;
     for (at, statement) in decision.statements.iter().enumerate() {
         following.forget(statement);
-        let rows = stored(decision, statement, decision.rows_shown.get(at), following.temporaries);
+        let rows = stored(decision, statement, decision.rows_shown.get(at), settings, following.temporaries);
         following.feed(statement, &rows);
         if let Some(made) = &statement.makes {
             let row = |body| TemporaryRow { decision_id: decision_id.to_owned(), made: false, alone, body };
@@ -135,6 +142,7 @@ fn stored(
     decision: &Decision,
     statement: &StatementAnalysis,
     shown: Option<&BTreeMap<RelationName, String>>,
+    settings: &BTreeMap<String, MaskExpression>,
     temporaries: &Temporaries,
 ) -> EarlierRows {
     let lasts = |column: &&ColumnName| !temporaries.contains_key(&*column.relation);
@@ -142,12 +150,14 @@ fn stored(
         matches!(object.effect, Effect::Read | Effect::Metadata | Effect::Import | Effect::Use | Effect::Execute)
     };
     let masks = decision.masks.iter().filter(|masked| statement.columns_read.contains(&masked.column));
+    let masks = masks.map(|masked| (masked.column.clone(), masked.mask.clone())).collect();
     EarlierRows {
         columns: None,
         objects: statement.objects.iter().filter(reads).cloned().collect(),
         columns_read: statement.columns_read.iter().filter(lasts).cloned().collect(),
         rows_met: statement.rows_met.iter().filter(|name| !temporaries.contains_key(name)).cloned().collect(),
-        masks: masks.map(|masked| (masked.column.clone(), masked.mask.clone())).collect(),
+        expressions: EarlierRows::expressions_of(&masks, settings),
+        masks,
         row_filters: shown.cloned().unwrap_or_default(),
     }
 }

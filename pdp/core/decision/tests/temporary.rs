@@ -35,6 +35,20 @@ const KINDS: (&str, &str) = (
     @id("inserted") permit (principal, action == Icegate::Action::"read_row",
     resource in Icegate::Relation::"SALES.PUBLIC.ORDERS") when { context.statement.kind == "insert" };"#,
 );
+/// A mask of one's own.
+const OWN: (&str, &str) = (
+    "own.cedar",
+    r#"@id("own") @mask("sql(initials)") @reason("Initials.") forbid (principal, action == Icegate::Action::"read_column",
+    resource in Icegate::Tag::"pii.ssn");"#,
+);
+/// Settings without that mask, and what it is there and then.
+const EXPRESSIONS: [(&str, &str); 2] = [
+    ("# masks:", "masks:"),
+    (
+        "# masks: { initials: { of: text, sql: \"LEFT({column}, 1)",
+        "masks: { initials: { of: text, sql: \"LEFT({column}, 9)",
+    ),
+];
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,13 +101,14 @@ const EVENTS: [&str; 2] =
 fn bundles() -> BTreeMap<&'static str, Bundle> {
     let compile = |more: &[(&str, &str)], edits: &[(&str, &str)]| {
         let files = FILES.map(|(path, text)| {
+            let edited = |text: &str| edits.iter().fold(text.to_owned(), |text, (from, to)| text.replacen(from, to, 1));
             if path != "catalog.yaml" {
-                return (path, text.to_owned());
+                return (path, edited(text));
             }
             let events =
                 format!("    public:\n      events: {{ columns: {{ id: {{ type: NUMBER }}, {} }} }}\n", EVENTS[0]);
             let text = format!("{PROCEDURES}{}", text.replacen("    public:\n", &events, 1));
-            (path, edits.iter().fold(text, |text, (from, to)| text.replacen(from, to, 1)))
+            (path, edited(&text))
         });
         let files = files.iter().map(|(path, text)| (*path, text.as_str())).chain(more.iter().copied());
         Bundle::compile(&BundleSource::new(files)).unwrap()
@@ -105,6 +120,8 @@ fn bundles() -> BTreeMap<&'static str, Bundle> {
         ("masked", compile(&[CALLS, MASKS], &[])),
         ("filtered", compile(&[CALLS, MASKS, FILTER], &[rows])),
         ("kinds", compile(&[CALLS, MASKS, KINDS], &[rows])),
+        ("own", compile(&[CALLS, OWN], &EXPRESSIONS[1..])),
+        ("stricter", compile(&[CALLS, OWN], &EXPRESSIONS[..1])),
         ("paths", compile(&[CALLS, MASKS], &[(EVENTS[0], EVENTS[1])])),
         ("grown", compile(&[CALLS], &[grown])),
         ("renamed", compile(&[CALLS], &[("          ssn:", "          number:")])),
@@ -183,7 +200,7 @@ fn run(script: &Script, bundles: &BTreeMap<&str, Bundle>) -> Vec<String> {
         }
         if matches!(decision.outcome, Outcome::Allow | Outcome::Mask) {
             let decision_id = number.to_string();
-            follow(&decision, &decision_id, &mut temporaries);
+            follow(&decision, &decision_id, &bundles[policies].settings().masks, &mut temporaries);
             end(&mut temporaries, &decision_id, step.ends);
             if let Some(schema) = &step.schema {
                 session.schema = Some(schema.clone());
@@ -203,7 +220,7 @@ fn what_is_too_much_for_a_session_is_not_read() {
         let sql = format!("CREATE TEMP TABLE t{number} AS SELECT * FROM sales.public.customers");
         let decision = decide(&question(&principal, &sql, Earlier::none(), &session), bundle);
         assert_eq!(decision.outcome, Outcome::Allow);
-        follow(&decision, &number.to_string(), &mut temporaries);
+        follow(&decision, &number.to_string(), &BTreeMap::new(), &mut temporaries);
         if temporaries.len() == made {
             break;
         }
@@ -213,7 +230,8 @@ fn what_is_too_much_for_a_session_is_not_read() {
     // What was there before stays.
     let mut last = temporaries.clone();
     let more = "CREATE TEMP TABLE more AS SELECT * FROM sales.public.customers";
-    follow(&decide(&question(&principal, more, Earlier::none(), &session), bundle), "more", &mut last);
+    let decision = decide(&question(&principal, more, Earlier::none(), &session), bundle);
+    follow(&decision, "more", &BTreeMap::new(), &mut last);
     assert_eq!(last, temporaries);
 }
 

@@ -105,7 +105,7 @@ pub(crate) fn rewrite(analyzed: &Analyzed<'_>, rewriting: &Rewriting<'_>) -> Res
             gained.extend(filters.iter().flat_map(|filter| filter.gained(plan, known)));
             first.get_or_insert(blame);
         }
-        masked_earlier(plan, rewriting.masks)?;
+        masked_earlier(plan, rewriting)?;
         covered(plan, masks)?;
         filters::covered(plan, statement, filters)?;
         rows_shown.push(filters.iter().map(|of| (of.relation.clone(), rows::condition(of))).collect());
@@ -134,7 +134,7 @@ pub(crate) fn rewrite(analyzed: &Analyzed<'_>, rewriting: &Rewriting<'_>) -> Res
 }
 
 /// What earlier statements left is masked as it was then: no mask can stand at their reads.
-fn masked_earlier(plan: &Plan<'_>, masks: &BTreeMap<ColumnName, Mask>) -> Result<(), Unmaskable> {
+fn masked_earlier(plan: &Plan<'_>, rewriting: &Rewriting<'_>) -> Result<(), Unmaskable> {
     for earlier in &plan.read_again {
         let kept = plan.unmaskable == Some(Unrewritable::View) && plan.temporary;
         if plan.unmaskable.is_some() && !kept && !earlier.columns_read.is_empty() {
@@ -151,8 +151,8 @@ fn masked_earlier(plan: &Plan<'_>, masks: &BTreeMap<ColumnName, Mask>) -> Result
                 || inside(column).is_some_and(|base| earlier.columns_read.contains(&base))
         };
         let otherwise =
-            |(column, mask): &(&ColumnName, &Mask)| read(column) && earlier.masks.get(*column) != Some(*mask);
-        if let Some((column, _)) = masks.iter().find(otherwise) {
+            |(column, mask): &(&ColumnName, &Mask)| read(column) && !earlier.wears(column, mask, rewriting.expressions);
+        if let Some((column, _)) = rewriting.masks.iter().find(otherwise) {
             return Err(Unmaskable::Earlier { column: column.clone() });
         }
     }
