@@ -21,7 +21,7 @@ const KEPT_MAX: usize = 64 * 1024;
 const RELATION: usize = 64;
 
 /// Why one is not read whose statement has not ended, or not well.
-const NOT_SURE: &str = "the statement that makes it has not ended well, as far as is known; wait for its end, or drop it and make it again";
+const NOT_SURE: &str = "the statement that makes it has not ended well, as far as is known; wait for its end, or make it under another name";
 
 /// Why one is not read that was made or changed in a way that is not followed.
 const NOT_KNOWN: &str = "what is in it is not known; make it by CREATE TABLE or CREATE VIEW, without IF NOT EXISTS";
@@ -51,7 +51,7 @@ pub fn follow(
     settings: &BTreeMap<String, MaskExpression>,
     temporaries: &mut Temporaries,
 ) -> BTreeSet<RelationName> {
-    let mut following = Following { temporaries, changed: BTreeSet::new() };
+    let mut following = Following { decision_id, temporaries, changed: BTreeSet::new() };
     let alone = decision.statements.len() == 1;
     for (at, statement) in decision.statements.iter().enumerate() {
         following.forget(statement);
@@ -67,6 +67,7 @@ pub fn follow(
 }
 
 struct Following<'t> {
+    decision_id: &'t str,
     temporaries: &'t mut Temporaries,
     changed: BTreeSet<RelationName>,
 }
@@ -81,9 +82,21 @@ impl Following<'_> {
         let gone = |name: &RelationName| {
             opaque || made != Some(name) && statement.objects.iter().any(|object| takes_away(object, name))
         };
-        let names: Vec<_> = self.temporaries.keys().filter(|name| gone(name)).cloned().collect();
-        for name in names {
-            self.temporaries.remove(&name);
+        let names: BTreeSet<_> = self.temporaries.keys().filter(|name| gone(name)).cloned().collect();
+        // By another name, or in another's place, it is a temporary relation still.
+        let others = statement.objects.iter().filter(|object| {
+            let moves = matches!(object.effect, Effect::Create | Effect::Alter);
+            moves && !opaque && !names.is_empty() && matches!(object.kind, ObjectKind::Table | ObjectKind::View)
+        });
+        let others: Vec<_> = others.filter_map(relation).filter(|name| made != Some(name)).collect();
+        for name in names.into_iter().chain(others) {
+            let rows = self.temporaries.remove(&name).unwrap_or_default();
+            let unsure = self.unended(&rows);
+            let dropped = |object: &ObjectAccess| !takes_away(object, &name) || drops(object, &rows);
+            if opaque || !unsure.is_empty() || !statement.objects.iter().all(dropped) {
+                let rows = if unsure.is_empty() { vec![unknown(true)] } else { unsure };
+                self.temporaries.insert(name.clone(), rows);
+            }
             self.changed.insert(name);
         }
     }
@@ -92,18 +105,16 @@ impl Following<'_> {
     fn feed(&mut self, statement: &StatementAnalysis, rows: &EarlierRows) {
         let written = statement.objects.iter().filter(|object| object.effect == Effect::Write);
         for object in written {
-            let [database, schema, name] = object.name.parts() else { continue };
-            let name = RelationName::new(database, schema, name);
+            let Some(name) = relation(object) else { continue };
             let Some(there) = self.temporaries.get_mut(&name) else { continue };
             // Of what was told by its head alone, the columns are not known.
             let known = statement.level == Level::Understood || !rows.objects.iter().any(is_read);
-            for row in &mut *there {
-                if let Temporary::Table(stored) = &mut row.body {
-                    stored.add(rows);
+            for row in there {
+                match &mut row.body {
+                    body if !known => *body = Temporary::Unknown,
+                    Temporary::Table(stored) => stored.add(rows),
+                    Temporary::View { .. } | Temporary::Unknown => {}
                 }
-            }
-            if !known {
-                self.temporaries.remove(&name);
             }
             self.changed.insert(name);
         }
@@ -111,17 +122,56 @@ impl Following<'_> {
 
     /// Adds what the name may mean once the statement has ended.
     fn make(&mut self, name: &RelationName, row: TemporaryRow) {
-        self.temporaries.entry(name.clone()).or_default().push(row);
+        let mut there = self.temporaries.remove(name).unwrap_or_default();
+        // What the same request made before it replaces.
+        there.retain(|before| before.decision_id != self.decision_id);
+        let unsure = self.unended(&there);
+        if !unsure.is_empty() {
+            there = unsure;
+        }
+        there.push(row);
+        self.temporaries.insert(name.clone(), there);
         self.changed.insert(name.clone());
     }
 
-    /// Forgets what is new when there is too much.
+    /// What stays under a name of which one may not have ended yet: that one may still come, after whatever is made meanwhile,
+    /// and which of them ended last is never told.
+    fn unended(&self, rows: &[TemporaryRow]) -> Vec<TemporaryRow> {
+        let ended = |row: &TemporaryRow| row.made || row.decision_id == self.decision_id;
+        if rows.iter().all(ended) { Vec::new() } else { vec![unknown(false)] }
+    }
+
+    /// Forgets what is in what is new when there is too much.
     fn limit(&mut self) {
         let kept = self.temporaries.values().flatten().map(|row| size(&row.body));
         if kept.sum::<usize>() > KEPT_MAX {
-            self.temporaries.retain(|name, _| !self.changed.contains(name));
+            let new = self.temporaries.iter_mut().filter(|(name, _)| self.changed.contains(name));
+            for row in new.flat_map(|(_, rows)| rows) {
+                row.body = Temporary::Unknown;
+            }
         }
     }
+}
+
+/// What no decision's end makes known.
+fn unknown(made: bool) -> TemporaryRow {
+    TemporaryRow { decision_id: String::new(), made, alone: false, body: Temporary::Unknown }
+}
+
+/// Whether it takes away what is there, and does nothing else with the name. DROP of the wrong kind fails.
+fn drops(object: &ObjectAccess, rows: &[TemporaryRow]) -> bool {
+    let other = |row: &TemporaryRow| {
+        matches!(
+            (object.kind, &row.body),
+            (ObjectKind::View, Temporary::Table(_) | Temporary::Unknown) | (ObjectKind::Table, Temporary::View { .. })
+        )
+    };
+    object.effect == Effect::Drop && !rows.iter().any(other)
+}
+
+fn relation(object: &ObjectAccess) -> Option<RelationName> {
+    let [database, schema, name] = object.name.parts() else { return None };
+    Some(RelationName::new(database, schema, name))
 }
 
 /// Whether what is done to the object can take the relation of this name away, or put another in its place.
