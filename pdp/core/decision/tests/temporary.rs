@@ -114,11 +114,16 @@ fn bundles() -> BTreeMap<&'static str, Bundle> {
         Bundle::compile(&BundleSource::new(files)).unwrap()
     };
     let rows = ("      orders:\n", "      orders:\n        rows: { status: status }\n");
+    let ones = (
+        "      orders:\n",
+        "      ones: { view: SELECT 1 AS one FROM sales.public.orders, columns: { one: { type: NUMBER } } }\n      orders:\n",
+    );
     let grown = ("      leads:\n", "      t: { columns: { source: { type: VARCHAR } } }\n      leads:\n");
     BTreeMap::from([
         ("bare", compile(&[CALLS], &[])),
         ("masked", compile(&[CALLS, MASKS], &[])),
         ("filtered", compile(&[CALLS, MASKS, FILTER], &[rows])),
+        ("viewed", compile(&[CALLS], &[ones])),
         ("kinds", compile(&[CALLS, MASKS, KINDS], &[rows])),
         ("own", compile(&[CALLS, OWN], &EXPRESSIONS[1..])),
         ("stricter", compile(&[CALLS, OWN], &EXPRESSIONS[..1])),

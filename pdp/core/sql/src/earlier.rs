@@ -111,6 +111,9 @@ pub(crate) fn query_id(text: &str) -> Option<String> {
     plain.then(|| text.to_owned())
 }
 
+/// Why what was made of something is not read.
+const GONE: &str = "what was made of it is read, and it is not there any more";
+
 impl Reader<'_, '_> {
     /// `RESULT_SCAN('<query id>')`.
     pub(crate) fn result_scan(&mut self, name: &ObjectName, args: &[FunctionArg]) -> Option<Output> {
@@ -159,7 +162,17 @@ impl Reader<'_, '_> {
             let entry = self.catalog.relation(&name.relation);
             if entry.is_none_or(|entry| entry.tags_of(&name.column).is_none()) {
                 // How it is protected is not known any more.
-                self.miss("column", format_args!("{name}: what was made of it is read, and it is not there any more"));
+                self.miss("column", format_args!("{name}: {GONE}"));
+            }
+        }
+        let catalog = self.catalog;
+        for name in &rows.rows_met {
+            // As above: a view that showed them may be gone, or show others since.
+            match catalog.relation(name) {
+                Some(entry) => {
+                    self.know(name, entry);
+                }
+                None => self.miss("relation", format_args!("{name}: {GONE}")),
             }
         }
         let read = self.column_ids(&rows.columns_read);
