@@ -227,12 +227,15 @@ fn body(made: &MadeTemporary, rows: EarlierRows) -> Temporary {
 }
 
 fn size(body: &Temporary) -> usize {
+    // A longer name counts for several.
+    let name = |name: &str| 1 + name.len() / RELATION;
     let names = match body {
         Temporary::Table(rows) => {
-            let columns = rows.columns.iter().flatten().map(|column| 1 + column.sources.len());
-            rows.columns_read.len() + rows.rows_met.len() + rows.objects.len() + columns.sum::<usize>()
+            let columns = rows.columns.iter().flatten().map(|column| name(&column.name) + column.sources.len());
+            let objects = rows.objects.iter().flat_map(|object| object.name.parts()).map(|part| name(part));
+            rows.columns_read.len() + rows.rows_met.len() + objects.sum::<usize>() + columns.sum::<usize>()
         }
-        Temporary::View { text, columns } => text.len() + columns.len(),
+        Temporary::View { text, columns } => text.len() + columns.iter().map(|column| name(column)).sum::<usize>(),
         Temporary::Unknown => 0,
     };
     RELATION + names

@@ -248,6 +248,32 @@ fn what_is_too_much_for_a_session_is_not_read() {
 }
 
 #[test]
+fn very_many_are_not_made() {
+    let bundle = &bundles()["bare"];
+    let principal = person(&["employees", "analysts"]);
+    let relations = (0..1000)
+        .map(|number| (format!("SALES.STAGING.T{number}").parse().unwrap(), Err("it is one of many".to_owned())));
+    let earlier = Earlier { relations: relations.collect(), ..Earlier::default() };
+    let session = staging();
+    let long = format!("CREATE TEMP TABLE {} (a INT)", "t".repeat(256));
+    for (sql, earlier, says) in [
+        ("CREATE TEMP TABLE more (a INT)", &earlier, "very many"),
+        ("CREATE TEMP TABLE IF NOT EXISTS more (a INT)", &earlier, "very many"),
+        ("CREATE TEMP VIEW more AS SELECT 1 AS a", &earlier, "very many"),
+        ("ALTER TABLE t1 RENAME TO more", &earlier, "very many"),
+        ("ALTER TABLE t1 SWAP WITH more", &earlier, "very many"),
+        (long.as_str(), Earlier::none(), "longer than names can be"),
+    ] {
+        let decision = decide(&question(&principal, sql, earlier, &session), bundle);
+        assert!(decision.outcome == Outcome::Deny && told(&decision).contains(says), "{sql}: {}", told(&decision));
+    }
+    for sql in ["CREATE OR REPLACE TEMP TABLE t1 (a INT)", "DROP TABLE t1", "CREATE TABLE more (a INT)"] {
+        let decision = decide(&question(&principal, sql, &earlier, &session), bundle);
+        assert_eq!(decision.outcome, Outcome::Allow, "{sql}: {}", told(&decision));
+    }
+}
+
+#[test]
 fn scripts() {
     let scripts: Vec<Script> = serde_saphyr::from_str(include_str!("temporary.yaml")).unwrap();
     let bundles = bundles();

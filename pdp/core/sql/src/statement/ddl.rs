@@ -20,6 +20,11 @@ use crate::{
     statement::{After, Draft, Stored, Unrewritable},
 };
 
+/// Most temporary relations of a session.
+const TEMPORARIES_MAX: usize = 1000;
+/// Longest name, in characters (Snowflake docs, "Identifier requirements").
+const NAME_MAX: usize = 255;
+
 /// Columns of a relation a statement makes, and what influences each.
 type MadeColumns = Vec<(String, BTreeSet<ColumnName>)>;
 
@@ -157,14 +162,22 @@ impl Reader<'_, '_> {
     }
 
     /// A temporary relation must not hide one of the catalog: which of the two a name means could not be followed.
+    /// Every name that may be one is remembered, so there are only so many.
     pub(crate) fn hides(&mut self, name: &RelationName) {
-        if self.catalog.relation(name).is_some() {
-            let why = "a temporary relation would hide the one of that name; give it a name of its own";
-            self.miss("relation", format_args!("{name}: {why}"));
-        }
+        let there = &self.earlier.relations;
+        let why = if self.catalog.relation(name).is_some() {
+            "a temporary relation would hide the one of that name; give it a name of its own"
+        } else if there.len() >= TEMPORARIES_MAX && !there.contains_key(name) {
+            "the session has very many temporary relations; drop those it has no use for, or connect again"
+        } else if [&name.database, &name.schema, &name.name].iter().any(|part| part.chars().count() > NAME_MAX) {
+            "a name of it is longer than names can be"
+        } else {
+            return;
+        };
+        self.miss("relation", format_args!("{name}: {why}"));
     }
 
-    /// Nor by a new name.
+    /// Nor by a new name, or in its place.
     pub(crate) fn renamed(&mut self, old: &RelationName, new: &RelationName) {
         let may_be_temporary = self.earlier.relations.contains_key(old) || self.request.made(old).is_some();
         if may_be_temporary && self.catalog.relation(old).is_none() {
@@ -456,6 +469,9 @@ impl Reader<'_, '_> {
             }
             AlterTableOperation::SwapWith { table_name } => {
                 if let Some(target) = self.named(table_name) {
+                    if let Some(full) = full {
+                        self.renamed(full, &target);
+                    }
                     self.touch_relation(&target, ObjectKind::Table, Effect::Alter);
                     draft.after.extend([target].into_iter().chain(full.cloned()).map(After::Moved));
                 }
