@@ -345,7 +345,8 @@ impl Pdp {
         }
         // What is only described makes nothing.
         if matches!(decision.outcome, Outcome::Allow | Outcome::Mask) && !asked.request.describe_only {
-            states.extend(self.followed(session_id, &decision, &asked.decision_id, asked.temporaries.clone()));
+            let temporaries = asked.temporaries.clone();
+            states.extend(self.followed(session_id, &decision, &asked.decision_id, &asked.bundle, temporaries));
         }
         let appended = match self.commit(Change { states, events, at: asked.now }).await {
             Ok(appended) => appended,

@@ -59,13 +59,14 @@ impl Pdp {
         session_id: &str,
         decision: &Decision,
         decision_id: &str,
+        bundle: &Bundle,
         mut temporaries: Temporaries,
     ) -> Vec<StateChange> {
         if temporaries.is_empty() && !makes_temporary(decision) {
             return Vec::new();
         }
         self.has_temporaries(session_id);
-        let changed = follow(decision, decision_id, &mut temporaries);
+        let changed = follow(decision, decision_id, &bundle.settings().masks, &mut temporaries);
         let put = |name| {
             let rows = temporaries.remove(&name).unwrap_or_default();
             StateChange::PutTemporary { session_id: session_id.to_owned(), name, rows }
@@ -127,6 +128,7 @@ fn again(
     }
     let columns_read = statement.columns_read.iter().map(|name| name.parse().ok()).collect::<Option<_>>();
     let masks = decision.masks.iter().map(|mask| Some((mask.column.parse().ok()?, mask.mask.parse().ok()?)));
+    let masks = masks.collect::<Option<BTreeMap<_, _>>>().ok_or(OTHERWISE)?;
     let filters =
         decision.row_filters.iter().map(|filter| Some((filter.relation.parse().ok()?, filter.condition.clone())));
     Ok(EarlierRows {
@@ -135,7 +137,8 @@ fn again(
         columns_read: columns_read.ok_or(OTHERWISE)?,
         // The same policies told then what each of them shows.
         rows_met: BTreeSet::new(),
-        masks: masks.collect::<Option<BTreeMap<_, _>>>().ok_or(OTHERWISE)?,
+        expressions: EarlierRows::expressions_of(&masks, &bundle.settings().masks),
+        masks,
         row_filters: filters.collect::<Option<BTreeMap<_, _>>>().ok_or(OTHERWISE)?,
     })
 }

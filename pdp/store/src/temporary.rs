@@ -1,8 +1,11 @@
 use icegate_pdp_audit::{OutcomeEvent, RunStatus};
-use icegate_pdp_model::{RelationName, TemporaryRow};
+use icegate_pdp_model::{RelationName, Temporary, TemporaryRow};
 use sqlx::sqlite::SqliteConnection;
 
-use crate::{Store, StoreError};
+use crate::{
+    Store, StoreError,
+    writer::{Failure, json},
+};
 
 /// Columns of `temporary_relations`: name, decision, made, alone, body.
 type Columns = (String, String, i64, i64, String);
@@ -81,13 +84,14 @@ pub(crate) async fn forget(connection: &mut SqliteConnection, session_id: &str) 
     Ok(())
 }
 
-/// What the end of a run says of what it makes: it is there and nothing else under its name, or it is not there. Of any other
-/// end, neither is known.
-pub(crate) async fn ended(connection: &mut SqliteConnection, outcome: &OutcomeEvent) -> Result<(), sqlx::Error> {
+/// What the end of a run says of what it makes: it is there and nothing else under its name, but for what may not have ended; or
+/// it is not there. When some of its request may have ended well that is not known, but nothing is still to come. Of any other
+/// end, nothing is known.
+pub(crate) async fn ended(connection: &mut SqliteConnection, outcome: &OutcomeEvent) -> Result<(), Failure> {
     match outcome.status {
         RunStatus::Succeeded => {
             sqlx::query(
-                "DELETE FROM temporary_relations WHERE decision_id <> ?1 AND (session_id, name) IN
+                "DELETE FROM temporary_relations WHERE decision_id <> ?1 AND made = 1 AND (session_id, name) IN
                      (SELECT session_id, name FROM temporary_relations WHERE decision_id = ?1)",
             )
             .bind(&outcome.decision_id)
@@ -98,14 +102,20 @@ pub(crate) async fn ended(connection: &mut SqliteConnection, outcome: &OutcomeEv
                 .execute(connection)
                 .await?;
         }
-        RunStatus::Failed | RunStatus::NotSent => {
-            sqlx::query("DELETE FROM temporary_relations WHERE decision_id = ? AND (alone = 1 OR ? = 'not-sent')")
+        RunStatus::Failed | RunStatus::NotSent | RunStatus::Withheld => {
+            sqlx::query("DELETE FROM temporary_relations WHERE decision_id = ?1 AND (alone = 1 AND ?2 = 'failed' OR ?2 = 'not-sent')")
                 .bind(&outcome.decision_id)
                 .bind(outcome.status.as_str())
+                .execute(&mut *connection)
+                .await?;
+            let unknown = json(&Temporary::Unknown)?;
+            sqlx::query("UPDATE temporary_relations SET made = 1, body = ? WHERE decision_id = ?")
+                .bind(unknown)
+                .bind(&outcome.decision_id)
                 .execute(connection)
                 .await?;
         }
-        RunStatus::Cancelled | RunStatus::Withheld | RunStatus::Unknown => {}
+        RunStatus::Cancelled | RunStatus::Unknown => {}
     }
     Ok(())
 }

@@ -47,7 +47,7 @@ pub(crate) struct Writer {
 }
 
 /// Why one change was not made.
-enum Failure {
+pub(crate) enum Failure {
     /// It does not apply. Only this change is undone.
     Refused(StoreError),
     /// The file cannot be written. The whole transaction is undone.
@@ -307,7 +307,7 @@ fn one_changed(rows: u64, what: &'static str) -> Result<(), Failure> {
     if rows == 1 { Ok(()) } else { Err(Failure::Refused(StoreError::Conflict(what))) }
 }
 
-fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
+pub(crate) fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
     serde_json::to_string(value)
         .map_err(|_| Failure::Refused(StoreError::Invalid("a value cannot be written as JSON".to_owned())))
 }

@@ -63,8 +63,7 @@ async fn what_a_session_makes_is_there_for_it_alone() {
 async fn how_its_statement_ended_counts() {
     let stand = Stand::start().await;
     let ana = stand.session(ANA).await;
-    for status in [RunStatus::Failed, RunStatus::NotSent, RunStatus::Unknown, RunStatus::Cancelled, RunStatus::Withheld]
-    {
+    for status in [RunStatus::Failed, RunStatus::NotSent, RunStatus::Withheld] {
         let made = stand.decide(&ana, MAKE).await;
         ended(&stand, &ana, &made, status).await;
         refused(&stand, &ana, READ).await;
@@ -75,12 +74,37 @@ async fn how_its_statement_ended_counts() {
     let again = stand.decide(&ana, MAKE).await;
     ended(&stand, &ana, &again, RunStatus::Failed).await;
     assert_eq!(stand.decide(&ana, READ).await.outcome(), Outcome::Allow, "what was there is there still");
+    // What may still run is not overtaken by another.
+    for (status, name) in [(RunStatus::Unknown, "staging.v"), (RunStatus::Cancelled, "staging.w")] {
+        let made = stand.decide(&ana, &MAKE.replace("staging.t", name)).await;
+        ended(&stand, &ana, &made, status).await;
+        run(&stand, &ana, &MAKE.replace("CREATE", "CREATE OR REPLACE").replace("staging.t", name)).await;
+        refused(&stand, &ana, &READ.replace("staging.t", name)).await;
+    }
     // The end of "unknown" may be told later.
     let later = stand.decide(&ana, &MAKE.replace("staging.t", "staging.u")).await;
     ended(&stand, &ana, &later, RunStatus::Unknown).await;
     refused(&stand, &ana, &READ.replace("staging.t", "staging.u")).await;
     ended(&stand, &ana, &later, RunStatus::Succeeded).await;
     assert_eq!(stand.decide(&ana, &READ.replace("staging.t", "staging.u")).await.outcome(), Outcome::Allow);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_request_may_make_a_name_twice() {
+    let stand = Stand::start().await;
+    let ana = stand.session(ANA).await;
+    let twice = DecideRequest {
+        session_id: ana.session_id.clone(),
+        request_id: "r".into(),
+        sql: format!("{MAKE}; {}", MAKE.replace("CREATE", "CREATE OR REPLACE")),
+        context: Some(context()),
+        statement_count: 2,
+        ..Default::default()
+    };
+    let made = stand.decisions().decide(twice).await.unwrap().into_inner();
+    assert_eq!(made.outcome(), Outcome::Mask);
+    ended(&stand, &ana, &made, RunStatus::Succeeded).await;
+    assert_eq!(stand.decide(&ana, READ).await.outcome(), Outcome::Allow);
 }
 
 #[tokio::test(flavor = "multi_thread")]

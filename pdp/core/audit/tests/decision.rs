@@ -66,6 +66,7 @@ fn masked() -> Decision {
         reasons: vec![Reason::of_policy(Code::PolicyMask, "pii", "Masked.")],
         masks: vec![MaskedColumn { column: column("EMAIL"), mask: Mask::Email, policy: "pii".into() }],
         result_masks: vec![],
+        rows_shown: Vec::new(),
         row_filters: vec![FilteredRelation {
             relation: "SALES.PUBLIC.CUSTOMERS".parse().unwrap(),
             condition: "FALSE".into(),

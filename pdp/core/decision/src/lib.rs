@@ -128,8 +128,8 @@ fn oblige(
             }
         }
     };
-    let (sql, row_filters, result_masks) =
-        sql.map_or_else(Default::default, |it| (Some(it.sql), it.row_filters, it.result_masks));
+    let (sql, row_filters, rows_shown, result_masks) =
+        sql.map_or_else(Default::default, |it| (Some(it.sql), it.row_filters, it.rows_shown, it.result_masks));
     // What an earlier statement left masked needs no mask any more.
     if outcome == Outcome::Mask && reads_again && result_masks.is_empty() && sql.as_deref() == Some(asked) {
         outcome = Outcome::Allow;
@@ -158,6 +158,7 @@ fn oblige(
         masks,
         result_masks,
         row_filters,
+        rows_shown,
         columns,
         approval_groups,
         policies,

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use icegate_pdp_decision::{BoundValues, Earlier, Question, Temporaries, decide, follow, readable};
-use icegate_pdp_model::{Decision, Outcome, Principal, SessionContext};
+use icegate_pdp_model::{Decision, Outcome, Principal, SessionContext, Temporary};
 use icegate_pdp_policy::{Bundle, BundleSource};
 use serde::Deserialize;
 
@@ -27,6 +27,28 @@ const FILTER: (&str, &str) = (
     r#"@id("shipped") permit (principal, action == Icegate::Action::"read_row",
     resource in Icegate::Relation::"SALES.PUBLIC.ORDERS") when { resource has status && resource.status == "shipped" };"#,
 );
+/// The same, but for INSERT.
+const KINDS: (&str, &str) = (
+    "rows.cedar",
+    r#"@id("shipped") permit (principal, action == Icegate::Action::"read_row",
+    resource in Icegate::Relation::"SALES.PUBLIC.ORDERS") when { resource has status && resource.status == "shipped" };
+    @id("inserted") permit (principal, action == Icegate::Action::"read_row",
+    resource in Icegate::Relation::"SALES.PUBLIC.ORDERS") when { context.statement.kind == "insert" };"#,
+);
+/// A mask of one's own.
+const OWN: (&str, &str) = (
+    "own.cedar",
+    r#"@id("own") @mask("sql(initials)") @reason("Initials.") forbid (principal, action == Icegate::Action::"read_column",
+    resource in Icegate::Tag::"pii.ssn");"#,
+);
+/// Settings without that mask, and what it is there and then.
+const EXPRESSIONS: [(&str, &str); 2] = [
+    ("# masks:", "masks:"),
+    (
+        "# masks: { initials: { of: text, sql: \"LEFT({column}, 1)",
+        "masks: { initials: { of: text, sql: \"LEFT({column}, 9)",
+    ),
+];
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -79,23 +101,34 @@ const EVENTS: [&str; 2] =
 fn bundles() -> BTreeMap<&'static str, Bundle> {
     let compile = |more: &[(&str, &str)], edits: &[(&str, &str)]| {
         let files = FILES.map(|(path, text)| {
+            let edited = |text: &str| edits.iter().fold(text.to_owned(), |text, (from, to)| text.replacen(from, to, 1));
             if path != "catalog.yaml" {
-                return (path, text.to_owned());
+                return (path, edited(text));
             }
             let events =
                 format!("    public:\n      events: {{ columns: {{ id: {{ type: NUMBER }}, {} }} }}\n", EVENTS[0]);
             let text = format!("{PROCEDURES}{}", text.replacen("    public:\n", &events, 1));
-            (path, edits.iter().fold(text, |text, (from, to)| text.replacen(from, to, 1)))
+            (path, edited(&text))
         });
         let files = files.iter().map(|(path, text)| (*path, text.as_str())).chain(more.iter().copied());
         Bundle::compile(&BundleSource::new(files)).unwrap()
     };
     let rows = ("      orders:\n", "      orders:\n        rows: { status: status }\n");
+    let ones = (
+        "      orders:\n",
+        "      ones: { view: SELECT 1 AS one FROM sales.public.orders, columns: { one: { type: NUMBER } } }\n      orders:\n",
+    );
+    let grown = ("      leads:\n", "      t: { columns: { source: { type: VARCHAR } } }\n      leads:\n");
     BTreeMap::from([
         ("bare", compile(&[CALLS], &[])),
         ("masked", compile(&[CALLS, MASKS], &[])),
         ("filtered", compile(&[CALLS, MASKS, FILTER], &[rows])),
+        ("viewed", compile(&[CALLS], &[ones])),
+        ("kinds", compile(&[CALLS, MASKS, KINDS], &[rows])),
+        ("own", compile(&[CALLS, OWN], &EXPRESSIONS[1..])),
+        ("stricter", compile(&[CALLS, OWN], &EXPRESSIONS[..1])),
         ("paths", compile(&[CALLS, MASKS], &[(EVENTS[0], EVENTS[1])])),
+        ("grown", compile(&[CALLS], &[grown])),
         ("renamed", compile(&[CALLS], &[("          ssn:", "          number:")])),
     ])
 }
@@ -106,12 +139,17 @@ fn end(temporaries: &mut Temporaries, decision_id: &str, ends: Ends) {
         let own = rows.iter().any(|row| row.decision_id == decision_id);
         match ends {
             Ends::Well if own => {
-                rows.retain(|row| row.decision_id == decision_id);
-                for row in rows.iter_mut() {
+                rows.retain(|row| row.decision_id == decision_id || !row.made);
+                for row in rows.iter_mut().filter(|row| row.decision_id == decision_id) {
                     row.made = true;
                 }
             }
-            Ends::Badly => rows.retain(|row| row.decision_id != decision_id || !row.alone),
+            Ends::Badly => {
+                rows.retain(|row| row.decision_id != decision_id || !row.alone);
+                for row in rows.iter_mut().filter(|row| row.decision_id == decision_id) {
+                    (row.made, row.body) = (true, Temporary::Unknown);
+                }
+            }
             Ends::Well | Ends::Unknown | Ends::Later => {}
         }
     }
@@ -172,7 +210,7 @@ fn run(script: &Script, bundles: &BTreeMap<&str, Bundle>) -> Vec<String> {
         }
         if matches!(decision.outcome, Outcome::Allow | Outcome::Mask) {
             let decision_id = number.to_string();
-            follow(&decision, &decision_id, &mut temporaries);
+            follow(&decision, &decision_id, &bundles[policies].settings().masks, &mut temporaries);
             end(&mut temporaries, &decision_id, step.ends);
             if let Some(schema) = &step.schema {
                 session.schema = Some(schema.clone());
@@ -192,18 +230,47 @@ fn what_is_too_much_for_a_session_is_not_read() {
         let sql = format!("CREATE TEMP TABLE t{number} AS SELECT * FROM sales.public.customers");
         let decision = decide(&question(&principal, &sql, Earlier::none(), &session), bundle);
         assert_eq!(decision.outcome, Outcome::Allow);
-        follow(&decision, &number.to_string(), &mut temporaries);
-        if temporaries.len() == made {
+        follow(&decision, &number.to_string(), &BTreeMap::new(), &mut temporaries);
+        let known = temporaries.values().flatten().filter(|row| row.body != Temporary::Unknown).count();
+        if known == made {
             break;
         }
-        made = temporaries.len();
+        made = known;
     }
     assert!((100..1500).contains(&made), "{made}");
     // What was there before stays.
     let mut last = temporaries.clone();
     let more = "CREATE TEMP TABLE more AS SELECT * FROM sales.public.customers";
-    follow(&decide(&question(&principal, more, Earlier::none(), &session), bundle), "more", &mut last);
+    let decision = decide(&question(&principal, more, Earlier::none(), &session), bundle);
+    follow(&decision, "more", &BTreeMap::new(), &mut last);
+    last.remove(&"SALES.STAGING.MORE".parse().unwrap());
     assert_eq!(last, temporaries);
+}
+
+#[test]
+fn very_many_are_not_made() {
+    let bundle = &bundles()["bare"];
+    let principal = person(&["employees", "analysts"]);
+    let relations = (0..1000)
+        .map(|number| (format!("SALES.STAGING.T{number}").parse().unwrap(), Err("it is one of many".to_owned())));
+    let earlier = Earlier { relations: relations.collect(), ..Earlier::default() };
+    let session = staging();
+    let long = format!("CREATE TEMP TABLE {} (a INT)", "t".repeat(256));
+    for (sql, earlier, says) in [
+        ("CREATE TEMP TABLE more (a INT)", &earlier, "very many"),
+        ("CREATE TEMP TABLE IF NOT EXISTS more (a INT)", &earlier, "very many"),
+        ("CREATE TEMP VIEW more AS SELECT 1 AS a", &earlier, "very many"),
+        ("ALTER TABLE t1 RENAME TO more", &earlier, "very many"),
+        ("ALTER TABLE t1 SWAP WITH more", &earlier, "very many"),
+        (long.as_str(), Earlier::none(), "longer than names can be"),
+    ] {
+        let decision = decide(&question(&principal, sql, earlier, &session), bundle);
+        assert!(decision.outcome == Outcome::Deny && told(&decision).contains(says), "{sql}: {}", told(&decision));
+    }
+    for sql in ["CREATE OR REPLACE TEMP TABLE t1 (a INT)", "DROP TABLE t1", "CREATE TABLE more (a INT)"] {
+        let decision = decide(&question(&principal, sql, &earlier, &session), bundle);
+        assert_eq!(decision.outcome, Outcome::Allow, "{sql}: {}", told(&decision));
+    }
 }
 
 #[test]

@@ -1,8 +1,11 @@
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ColumnName, FilteredRelation, Mask, SessionChange, StatementAnalysis};
+use crate::{ColumnName, FilteredRelation, Mask, RelationName, SessionChange, StatementAnalysis};
 
 /// The answer to one request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +24,9 @@ pub struct Decision {
     /// Relations of which only some rows are read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub row_filters: Vec<FilteredRelation>,
+    /// By statement, the conditions of all rows that it reads of such relations, anew or as an earlier one stored them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rows_shown: Vec<BTreeMap<RelationName, String>>,
     /// What became of each output column, statement by statement. Empty when nothing may run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<ExplainedColumn>,
@@ -46,6 +52,7 @@ impl Decision {
             masks: Vec::new(),
             result_masks: Vec::new(),
             row_filters: Vec::new(),
+            rows_shown: Vec::new(),
             columns: Vec::new(),
             approval_groups: BTreeSet::new(),
             statements: Vec::new(),

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ColumnName, Effect, Mask, ObjectAccess, ObjectKind, ObjectName, RelationName};
+use crate::{ColumnName, Effect, Mask, MaskExpression, ObjectAccess, ObjectKind, ObjectName, RelationName};
 
 /// Rows that an earlier statement of a session gave as its result, or that several stored in a temporary table.
 ///
@@ -22,6 +22,9 @@ pub struct EarlierRows {
     pub rows_met: BTreeSet<RelationName>,
     /// The masks their values went through at their source, each time they were read.
     pub masks: BTreeMap<ColumnName, Mask>,
+    /// Of those that settings give an expression, what it was.
+    #[serde(default)]
+    pub expressions: BTreeMap<ColumnName, String>,
     /// Conditions of the rows that were read of filtered relations, as SQL, the same each time.
     pub row_filters: BTreeMap<RelationName, String>,
 }
@@ -48,16 +51,40 @@ impl EarlierRows {
             || self.objects.iter().any(|object| object.effect == Effect::Read && object.name == name)
     }
 
+    /// What the masks of one's own among these are, by what settings say of their names.
+    pub fn expressions_of(
+        masks: &BTreeMap<ColumnName, Mask>,
+        settings: &BTreeMap<String, MaskExpression>,
+    ) -> BTreeMap<ColumnName, String> {
+        let text = |(column, mask): (&ColumnName, &Mask)| match mask {
+            Mask::Sql { name } => Some((column.clone(), settings.get(name)?.sql("{column}"))),
+            _ => None,
+        };
+        masks.iter().filter_map(text).collect()
+    }
+
+    /// Whether the column's values went through this mask each time, by what settings say of its name now.
+    pub fn wears(&self, column: &ColumnName, mask: &Mask, settings: &BTreeMap<String, MaskExpression>) -> bool {
+        let alone = BTreeMap::from([(column.clone(), mask.clone())]);
+        self.worn(column) == Some((mask, Self::expressions_of(&alone, settings).get(column)))
+    }
+
+    fn worn(&self, column: &ColumnName) -> Option<(&Mask, Option<&String>)> {
+        Some((self.masks.get(column)?, self.expressions.get(column)))
+    }
+
     /// Adds the rows of another statement, whose values may go into any column. A mask or filter that only some of all
     /// rows have is none.
     pub fn add(&mut self, more: &Self) {
-        let worn_alike = |column: &ColumnName, ours: &Self| {
-            !ours.columns_read.contains(column) || ours.masks.get(column) == more.masks.get(column)
-        };
-        let masks = more.masks.iter().filter(|(column, _)| worn_alike(column, self));
-        let masks: Vec<_> = masks.map(|(column, mask)| (column.clone(), mask.clone())).collect();
-        self.masks.retain(|column, mask| !more.columns_read.contains(column) || more.masks.get(column) == Some(mask));
-        self.masks.extend(masks);
+        let read = |column: &ColumnName, rows: &Self| rows.columns_read.contains(column);
+        let both = self.masks.keys().chain(more.masks.keys());
+        let unlike =
+            both.filter(|&column| read(column, self) && read(column, more) && self.worn(column) != more.worn(column));
+        let unlike: BTreeSet<ColumnName> = unlike.cloned().collect();
+        self.masks.extend(more.masks.clone());
+        self.masks.retain(|column, _| !unlike.contains(column));
+        self.expressions.extend(more.expressions.clone());
+        self.expressions.retain(|column, _| !unlike.contains(column));
 
         let filtered_alike = |name: &RelationName, ours: &Self| {
             !ours.reads(name) || ours.row_filters.get(name) == more.row_filters.get(name)
@@ -93,6 +120,8 @@ pub enum Temporary {
         /// Its columns, in their order.
         columns: Vec<String>,
     },
+    /// Nobody knows what; it is not read.
+    Unknown,
 }
 
 /// A temporary relation of a session, as one decision makes it.
@@ -116,8 +145,8 @@ pub struct MadeTemporary {
     pub name: RelationName,
     /// Table or view.
     pub kind: ObjectKind,
-    /// Its columns and the columns whose values can appear in each.
-    pub columns: Vec<EarlierColumn>,
+    /// Its columns and the columns whose values can appear in each; `None` when what has the name then is not known.
+    pub columns: Option<Vec<EarlierColumn>>,
     /// A view's statement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
@@ -142,6 +171,7 @@ mod tests {
             columns_read: [column("T.A")].into(),
             rows_met: BTreeSet::new(),
             masks: mask.map(|mask| (column("T.A"), mask)).into_iter().collect(),
+            expressions: BTreeMap::new(),
             row_filters: condition.map(|text| (relation, text.to_owned())).into_iter().collect(),
         }
     }

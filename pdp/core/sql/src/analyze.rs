@@ -376,7 +376,7 @@ fn by_head<'a>(
     let bytes = piece.text.len();
     let places = Places::of(piece);
     let mut reader = Reader::new(world, session.clone(), request, limits.depth_max, &places);
-    let Head { kind, mut exports, unmaskable, opaque, bodies } = match heads::classify(piece, &mut reader) {
+    let Head { kind, mut exports, unmaskable, opaque, bodies, temporary } = match heads::classify(piece, &mut reader) {
         Ok(head) => head,
         Err(better) => return unknown(better.unwrap_or(why), bytes),
     };
@@ -409,7 +409,7 @@ fn by_head<'a>(
         },
         session_changes: Vec::new(),
         stops: None,
-        makes: None,
+        makes: temporary.and_then(|name| made(kind, &After::Unsure(name))),
     };
     let Reader { known, numbered, sites, columns_read, through_made, read_again, .. } = reader;
     let labels = Vec::new();
@@ -417,15 +417,19 @@ fn by_head<'a>(
     (analysis, Plan { known, numbered, sites, columns_read, through_made, read_again, unmaskable, temporary, labels })
 }
 
-/// The temporary relation that is made, when what is in it is known.
+/// The temporary relation that is made.
 fn made(kind: Kind, after: &After) -> Option<MadeTemporary> {
-    let After::Made(name, columns) = after else { return None };
+    let (name, columns) = match after {
+        After::Made(name, columns) => (name, Some(columns)),
+        After::Unsure(name) => (name, None),
+        _ => return None,
+    };
     let column = |(name, sources): &(String, BTreeSet<ColumnName>)| EarlierColumn {
         name: name.clone(),
         sources: sources.clone(),
         opaque: false,
     };
-    let columns = columns.iter().map(column).collect();
+    let columns = columns.map(|columns| columns.iter().map(column).collect());
     Some(MadeTemporary { name: name.clone(), kind: kind.object?, columns, text: None })
 }
 

@@ -155,7 +155,7 @@ impl<'r> Reader<'_, 'r> {
             Ok(head) => Ok(head),
             Err(better) => stop(better.unwrap_or(why)),
         })?;
-        let Head { kind: _, exports, unmaskable: _, opaque: _, bodies: _ } = head;
+        let Head { kind: _, exports, unmaskable: _, opaque: _, bodies: _, temporary: _ } = head;
         self.follow_head(&before);
         Ok(exports)
     }

@@ -54,10 +54,12 @@ pub enum EarlierRelation {
     View(Box<CatalogRelation>),
 }
 
-impl From<Temporary> for EarlierRelation {
-    fn from(temporary: Temporary) -> Self {
+impl EarlierRelation {
+    /// As it is read, when it is known.
+    pub fn of(temporary: Temporary) -> Option<Self> {
         match temporary {
-            Temporary::Table(rows) => Self::Rows(Arc::new(rows)),
+            Temporary::Unknown => None,
+            Temporary::Table(rows) => Some(Self::Rows(Arc::new(rows))),
             Temporary::View { text, columns } => {
                 let column = |name| CatalogColumn {
                     name,
@@ -67,13 +69,13 @@ impl From<Temporary> for EarlierRelation {
                     tags: BTreeSet::new(),
                     paths: Vec::new(),
                 };
-                Self::View(Box::new(CatalogRelation {
+                Some(Self::View(Box::new(CatalogRelation {
                     kind: RelationKind::View,
                     definition: Some(text),
                     tags: BTreeSet::new(),
                     columns: columns.into_iter().map(column).collect(),
                     row_attributes: BTreeMap::new(),
-                }))
+                })))
             }
         }
     }
@@ -108,6 +110,9 @@ pub(crate) fn query_id(text: &str) -> Option<String> {
     let plain = (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
     plain.then(|| text.to_owned())
 }
+
+/// Why what was made of something is not read.
+const GONE: &str = "what was made of it is read, and it is not there any more";
 
 impl Reader<'_, '_> {
     /// `RESULT_SCAN('<query id>')`.
@@ -157,7 +162,17 @@ impl Reader<'_, '_> {
             let entry = self.catalog.relation(&name.relation);
             if entry.is_none_or(|entry| entry.tags_of(&name.column).is_none()) {
                 // How it is protected is not known any more.
-                self.miss("column", format_args!("{name}: what was made of it is read, and it is not there any more"));
+                self.miss("column", format_args!("{name}: {GONE}"));
+            }
+        }
+        let catalog = self.catalog;
+        for name in &rows.rows_met {
+            // As above: a view that showed them may be gone, or show others since.
+            match catalog.relation(name) {
+                Some(entry) => {
+                    self.know(name, entry);
+                }
+                None => self.miss("relation", format_args!("{name}: {GONE}")),
             }
         }
         let read = self.column_ids(&rows.columns_read);

@@ -18,7 +18,7 @@ mod words;
 
 use std::{collections::HashMap, sync::LazyLock};
 
-use icegate_pdp_model::{Effect, Kind, ObjectKind, Verb};
+use icegate_pdp_model::{Effect, Kind, ObjectKind, RelationName, Verb};
 
 use crate::{
     gate::{Piece, Token, TokenKind},
@@ -43,6 +43,8 @@ pub(crate) struct Head {
     pub(crate) opaque: Option<String>,
     /// SQL in it was read.
     pub(crate) bodies: bool,
+    /// What it makes for the session alone.
+    pub(crate) temporary: Option<RelationName>,
 }
 
 /// Matches a statement against the table, and notes in the reader what it touches. The error may say why.
@@ -50,7 +52,8 @@ pub(crate) fn classify(piece: &Piece<'_>, reader: &mut Reader<'_, '_>) -> Result
     if scripting::opens(&piece.tokens) {
         let exports = reader.block(piece).map_err(Some)?;
         let kind = Kind::of(Verb::Block);
-        return Ok(Head { kind, exports, unmaskable: Some(Unrewritable::Body), opaque: None, bodies: true });
+        let unmaskable = Some(Unrewritable::Body);
+        return Ok(Head { kind, exports, unmaskable, opaque: None, bodies: true, temporary: None });
     }
     let tokens = defined(transfer::tokens(piece).ok_or(None)?);
     let verb = verb(tokens.first().ok_or(None)?).ok_or(None)?;
@@ -69,6 +72,12 @@ pub(crate) fn classify(piece: &Piece<'_>, reader: &mut Reader<'_, '_>) -> Result
     };
     let copies = verb == Verb::Create && object != Some(ObjectKind::Stream);
     let Touched { exports, opaque, bodies } = touch::apply(touched, verb, reader)?;
+    // In a block this is also what was made before.
+    let created = if verb == Verb::Create && is_temporary(&tokens) { reader.created() } else { Vec::new() };
+    for name in &created {
+        reader.hides(name);
+    }
+    let temporary = created.into_iter().next();
     let load = verb == Verb::CopyFiles && tokens.get(1).is_some_and(|token| token.text.eq_ignore_ascii_case("INTO"));
     let verb = if load { Verb::CopyLoad } else { verb };
     let unmaskable = match (verb, object) {
@@ -76,7 +85,7 @@ pub(crate) fn classify(piece: &Piece<'_>, reader: &mut Reader<'_, '_>) -> Result
         _ if bodies || job => Some(Unrewritable::Body),
         _ => copies.then_some(Unrewritable::Copy),
     };
-    Ok(Head { kind: Kind { verb, object }, exports, unmaskable, opaque, bodies })
+    Ok(Head { kind: Kind { verb, object }, exports, unmaskable, opaque, bodies, temporary })
 }
 
 /// What a head does to names that later statements of the same block use.
@@ -91,6 +100,13 @@ fn defined(mut tokens: Vec<Token<'_>>) -> Vec<Token<'_>> {
         tokens.splice(..1, [word("CREATE"), word("OR"), word("ALTER")]);
     }
     tokens
+}
+
+/// Whether a relation is made for the session alone: `CREATE OR REPLACE LOCAL TEMPORARY TABLE`.
+fn is_temporary(tokens: &[Token<'_>]) -> bool {
+    let is = |token: &Token<'_>, words: &[&str]| words.iter().any(|word| token.text.eq_ignore_ascii_case(word));
+    let mut before = tokens.iter().take_while(|token| !is(token, &["TABLE", "VIEW"]));
+    before.any(|token| is(token, &["TEMPORARY", "TEMP", "VOLATILE"]))
 }
 
 /// The table, each row cut into its atoms.

@@ -217,6 +217,17 @@ impl<'a, 'r> Reader<'a, 'r> {
         calls.iter().find(|(read, _)| Some(read) == name).map(|(_, said)| said.clone())
     }
 
+    /// The relations that are made.
+    pub(crate) fn created(&self) -> Vec<RelationName> {
+        let name = |object: &ObjectAccess| match (object.effect, object.kind, object.name.parts()) {
+            (Effect::Create, ObjectKind::Table | ObjectKind::View, [database, schema, name]) => {
+                Some(RelationName::new(database, schema, name))
+            }
+            _ => None,
+        };
+        self.objects.iter().filter_map(name).collect()
+    }
+
     pub(crate) fn take_objects(&mut self) -> BTreeSet<ObjectAccess> {
         std::mem::take(&mut self.objects)
     }

@@ -19,7 +19,7 @@ use std::{
 
 use icegate_pdp_model::{
     CatalogColumn, ColumnName, Effect, FilteredRelation, Mask, MaskExpression, MaskSite, MaskedOutput, ObjectName,
-    RowFilter, StatementAnalysis, Transformation, Verb,
+    RelationName, RowFilter, StatementAnalysis, Transformation, Verb,
 };
 
 pub(crate) use self::splice::{plain_or_quoted, quoted};
@@ -54,6 +54,8 @@ pub struct Rewritten {
     pub sql: String,
     /// The row filters that stand in it, each once.
     pub row_filters: Vec<FilteredRelation>,
+    /// By statement, the conditions of all rows that it reads of filtered relations, anew or as an earlier one stored them.
+    pub rows_shown: Vec<BTreeMap<RelationName, String>>,
     /// Where the names stand that had to stay.
     pub names: Vec<Range<usize>>,
     /// Columns of its results that are still to be masked, by statement and ordinal.
@@ -67,7 +69,7 @@ pub(crate) fn rewrite(analyzed: &Analyzed<'_>, rewriting: &Rewriting<'_>) -> Res
     let mut splices = Vec::new();
     let mut first = None;
     let (mut replaced, mut gained) = (BTreeSet::new(), BTreeSet::new());
-    let (mut filtered, mut guards) = (BTreeSet::new(), Vec::new());
+    let (mut filtered, mut guards, mut rows_shown) = (BTreeSet::new(), Vec::new(), Vec::new());
     for (at, (plan, statement)) in analyzed.plans.iter().zip(&analyzed.statements).enumerate() {
         let filters = rewriting.row_filters.get(at).map_or(&[][..], Vec::as_slice);
         let masks = &without(rewriting.masks, placed.dropped.get(at));
@@ -103,14 +105,15 @@ pub(crate) fn rewrite(analyzed: &Analyzed<'_>, rewriting: &Rewriting<'_>) -> Res
             gained.extend(filters.iter().flat_map(|filter| filter.gained(plan, known)));
             first.get_or_insert(blame);
         }
-        masked_earlier(plan, rewriting.masks)?;
+        masked_earlier(plan, rewriting)?;
         covered(plan, masks)?;
         filters::covered(plan, statement, filters)?;
+        rows_shown.push(filters.iter().map(|of| (of.relation.clone(), rows::condition(of))).collect());
     }
     let row_filters = filtered.into_iter().collect();
     let Some(first) = first else {
         let names = rewriting.names.to_vec();
-        return Ok(Rewritten { sql: analyzed.sql.to_owned(), row_filters, names, result_masks });
+        return Ok(Rewritten { sql: analyzed.sql.to_owned(), row_filters, rows_shown, names, result_masks });
     };
     let mut sql = splice::apply(analyzed.sql, &mut splices).ok_or_else(|| first.form())?;
     let mut proof = prove(analyzed, &splices, &replaced, &gained, &guards, &sql);
@@ -124,14 +127,14 @@ pub(crate) fn rewrite(analyzed: &Analyzed<'_>, rewriting: &Rewriting<'_>) -> Res
     }
     let names = splice::moved(&splices, rewriting.names).ok_or_else(|| first.form())?;
     match proof {
-        Ok(()) => Ok(Rewritten { sql, row_filters, names, result_masks }),
+        Ok(()) => Ok(Rewritten { sql, row_filters, rows_shown, names, result_masks }),
         Err(Unproven::Names(_)) => Err(first.unnamed()),
         Err(Unproven::Form) => Err(first.form()),
     }
 }
 
 /// What earlier statements left is masked as it was then: no mask can stand at their reads.
-fn masked_earlier(plan: &Plan<'_>, masks: &BTreeMap<ColumnName, Mask>) -> Result<(), Unmaskable> {
+fn masked_earlier(plan: &Plan<'_>, rewriting: &Rewriting<'_>) -> Result<(), Unmaskable> {
     for earlier in &plan.read_again {
         let kept = plan.unmaskable == Some(Unrewritable::View) && plan.temporary;
         if plan.unmaskable.is_some() && !kept && !earlier.columns_read.is_empty() {
@@ -148,8 +151,8 @@ fn masked_earlier(plan: &Plan<'_>, masks: &BTreeMap<ColumnName, Mask>) -> Result
                 || inside(column).is_some_and(|base| earlier.columns_read.contains(&base))
         };
         let otherwise =
-            |(column, mask): &(&ColumnName, &Mask)| read(column) && earlier.masks.get(*column) != Some(*mask);
-        if let Some((column, _)) = masks.iter().find(otherwise) {
+            |(column, mask): &(&ColumnName, &Mask)| read(column) && !earlier.wears(column, mask, rewriting.expressions);
+        if let Some((column, _)) = rewriting.masks.iter().find(otherwise) {
             return Err(Unmaskable::Earlier { column: column.clone() });
         }
     }

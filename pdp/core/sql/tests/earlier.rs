@@ -36,6 +36,7 @@ fn results(mask: Option<Mask>, rows: Option<&str>) -> Earlier {
         columns_read: ["ID", "NAME", "SSN"].map(column).into(),
         rows_met: BTreeSet::new(),
         masks: mask.map(|mask| (column("SSN"), mask)).into_iter().collect(),
+        expressions: BTreeMap::new(),
         row_filters: rows.map(|condition| (customers(), condition.to_owned())).into_iter().collect(),
     };
     let results = BTreeMap::from([

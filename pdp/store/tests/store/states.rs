@@ -249,6 +249,15 @@ async fn temporary_relations_are_a_sessions_own_and_end_with_it() {
     assert_eq!(names(store.temporaries("s1").await.unwrap()), ["D.S.T d1 true"]);
     assert_eq!(names(store.temporaries("s2").await.unwrap()), ["D.S.T s2-2 true"]);
 
+    // What may not have ended yet stays. Of several statements that did not all end well, what is there is not known.
+    let several = TemporaryRow { alone: false, ..row("s1-4", false) };
+    set(&store, put("s1", &[row("", false), row("s1-3", false), several])).await.unwrap();
+    store.commit(Change::event(outcome("s1-3", RunStatus::Succeeded), Timestamp(1))).await.unwrap();
+    store.commit(Change::event(outcome("s1-4", RunStatus::Failed), Timestamp(1))).await.unwrap();
+    let rows = store.temporaries("s1").await.unwrap();
+    assert_eq!(rows[2].1.body, Temporary::Unknown);
+    assert_eq!(names(rows), ["D.S.T  false", "D.S.T s1-3 true", "D.S.T s1-4 true"]);
+
     set(&store, put("s1", &[])).await.unwrap();
     assert_eq!(store.temporaries("s1").await.unwrap(), []);
     assert_eq!(store.sessions_with_temporaries().await.unwrap(), ["s2"]);

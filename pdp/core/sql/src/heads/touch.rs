@@ -121,6 +121,11 @@ pub(super) fn apply(touched: Vec<Touch>, verb: Verb, reader: &mut Reader<'_, '_>
                 let beside = old.iter().take(missing).chain(&parts).cloned().collect();
                 let moved = complete(object.scope, &parts, &reader.session).ok_or(None)?;
                 for full in [Some(beside), moved].into_iter().flatten() {
+                    if let (ObjectKind::Table | ObjectKind::View, Some(old), Some(new)) =
+                        (object.kind, relation(old), relation(&full))
+                    {
+                        reader.renamed(&old, &new);
+                    }
                     note(reader, object.kind, &full, &[Effect::Create]);
                 }
             }
@@ -193,6 +198,11 @@ pub(super) fn apply(touched: Vec<Touch>, verb: Verb, reader: &mut Reader<'_, '_>
     told.exports.sort();
     told.exports.dedup();
     Ok(told)
+}
+
+fn relation(full: &[String]) -> Option<RelationName> {
+    let [database, schema, name] = full else { return None };
+    Some(RelationName::new(database, schema, name))
 }
 
 /// Notes where data leaves to, when it does.

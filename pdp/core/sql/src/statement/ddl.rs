@@ -20,6 +20,11 @@ use crate::{
     statement::{After, Draft, Stored, Unrewritable},
 };
 
+/// Most temporary relations of a session.
+const TEMPORARIES_MAX: usize = 1000;
+/// Longest name, in characters (Snowflake docs, "Identifier requirements").
+const NAME_MAX: usize = 255;
+
 /// Columns of a relation a statement makes, and what influences each.
 type MadeColumns = Vec<(String, BTreeSet<ColumnName>)>;
 
@@ -59,6 +64,9 @@ impl Reader<'_, '_> {
             table.columns.iter().map(|column| Some((names::fold(&column.name)?, BTreeSet::new()))).collect()
         };
         let Some(name) = self.named(&table.name) else { return Ok(draft) };
+        if draft.temporary {
+            self.hides(&name);
+        }
         self.create(&name, ObjectKind::Table, table.or_replace);
         let certain = table.or_replace || !table.if_not_exists;
         draft.after.push(match columns {
@@ -104,12 +112,16 @@ impl Reader<'_, '_> {
         let made = self.made_columns(&output, columns.iter().map(|column| names::fold(&column.name)));
         let mut draft = Draft::of(Kind::on(Verb::Create, ObjectKind::View));
         draft.unmaskable = Some(Unrewritable::View);
-        draft.temporary = *temporary && self.means_the_same(name, query);
+        draft.temporary = *temporary;
+        let means_the_same = !temporary || self.means_the_same(name, query);
         self.store(&mut draft, name, &output, columns.iter().map(|column| names::fold(&column.name)));
         let Some(name) = self.named(name) else { return Ok(draft) };
+        if *temporary {
+            self.hides(&name);
+        }
         self.create(&name, ObjectKind::View, *or_replace);
         draft.after.push(match made {
-            Some(columns) if *or_replace || !*if_not_exists => After::Made(name, columns),
+            Some(columns) if means_the_same && (*or_replace || !*if_not_exists) => After::Made(name, columns),
             _ => After::Unsure(name),
         });
         Ok(draft)
@@ -147,6 +159,30 @@ impl Reader<'_, '_> {
             }
         }
         draft.stored.push(Stored { target, output });
+    }
+
+    /// A temporary relation must not hide one of the catalog: which of the two a name means could not be followed.
+    /// Every name that may be one is remembered, so there are only so many.
+    pub(crate) fn hides(&mut self, name: &RelationName) {
+        let there = &self.earlier.relations;
+        let why = if self.catalog.relation(name).is_some() {
+            "a temporary relation would hide the one of that name; give it a name of its own"
+        } else if there.len() >= TEMPORARIES_MAX && !there.contains_key(name) {
+            "the session has very many temporary relations; drop those it has no use for, or connect again"
+        } else if [&name.database, &name.schema, &name.name].iter().any(|part| part.chars().count() > NAME_MAX) {
+            "a name of it is longer than names can be"
+        } else {
+            return;
+        };
+        self.miss("relation", format_args!("{name}: {why}"));
+    }
+
+    /// Nor by a new name, or in its place.
+    pub(crate) fn renamed(&mut self, old: &RelationName, new: &RelationName) {
+        let may_be_temporary = self.earlier.relations.contains_key(old) || self.request.made(old).is_some();
+        if may_be_temporary && self.catalog.relation(old).is_none() {
+            self.hides(new);
+        }
     }
 
     fn create(&mut self, name: &RelationName, kind: ObjectKind, or_replace: bool) {
@@ -423,6 +459,9 @@ impl Reader<'_, '_> {
                 };
                 let targets: BTreeSet<_> = beside.into_iter().chain(self.named(name)).collect();
                 for target in targets {
+                    if let Some(full) = full {
+                        self.renamed(full, &target);
+                    }
                     self.touch(ObjectKind::Table, Name::from(&target), Effect::Create);
                     draft.after.push(After::Moved(target));
                 }
@@ -430,6 +469,9 @@ impl Reader<'_, '_> {
             }
             AlterTableOperation::SwapWith { table_name } => {
                 if let Some(target) = self.named(table_name) {
+                    if let Some(full) = full {
+                        self.renamed(full, &target);
+                    }
                     self.touch_relation(&target, ObjectKind::Table, Effect::Alter);
                     draft.after.extend([target].into_iter().chain(full.cloned()).map(After::Moved));
                 }
