@@ -47,8 +47,7 @@ pub(crate) struct Caller {
     connecting: tokio::sync::Mutex<()>,
 }
 
-/// One call.
-#[derive(Debug, Clone)]
+/// One call. Its body may be a login: it shows itself nowhere.
 pub(crate) struct Ask<'a> {
     pub(crate) method: Method,
     pub(crate) path_and_query: &'a str,

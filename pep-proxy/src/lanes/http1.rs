@@ -42,8 +42,14 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Connection<I> {
         text.extend_from_slice(with_head);
         // Nothing of it has been read by anyone while nothing has been written.
         let written = self.0.write(&text).await.map_err(|_| Failed::NotSent)?;
-        self.send(text.get(written..).unwrap_or_default(), after).await.map_err(|_| Failed::Cut)?;
+        let sent = self.send(text.get(written..).unwrap_or_default(), after).await;
+        // It may have been answered, and the connection closed, before all of it was read.
+        let mut answer = self.answer(bytes_max).await?;
+        answer.keeps &= sent.is_ok();
+        Ok(answer)
+    }
 
+    async fn answer(&mut self, bytes_max: usize) -> Result<Answer, Failed> {
         let mut reader = AnswerReader::new(bytes_max);
         loop {
             let bytes = self.0.read_buf(reader.buffer()).await.map_err(|_| Failed::Cut)?;

@@ -371,7 +371,7 @@ impl<'a> Reply<'a> {
         if let Some(id) = terms.query_id.cloned().or_else(|| self.query_id()) {
             data.insert("queryId".to_owned(), id.as_str().into());
         }
-        let message = client_error_text(self.code(), &self.envelope.message, terms.error_text);
+        let message = client_error_text(self.code(), &envelope::lines(&self.envelope.message), terms.error_text);
         serde_json::json!({ "data": data, "code": self.code(), "message": message, "success": false })
             .to_string()
             .into_bytes()

@@ -19,6 +19,7 @@ use crate::{
 pub(super) struct Envelope<'a> {
     pub(super) success: bool,
     pub(super) code: String,
+    /// As it came: see [`lines`].
     pub(super) message: String,
     pub(super) data: Vec<(Cow<'a, str>, Field<'a>)>,
 }
@@ -119,7 +120,11 @@ impl<'de> Visitor<'de> for Outer<'_> {
                     let sound = code.len() <= 8 && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
                     envelope.code = if sound { code } else { String::new() };
                 }
-                "message" => envelope.message = lines(self.value(&mut entries)?.as_str().unwrap_or_default()),
+                "message" => {
+                    if let Value::String(message) = self.value(&mut entries)? {
+                        envelope.message = message;
+                    }
+                }
                 "data" => {
                     let read = || entries.next_value_seed(Data(self));
                     envelope.data = self.within("data is not a JSON object", read)?;
@@ -133,8 +138,8 @@ impl<'de> Visitor<'de> for Outer<'_> {
     }
 }
 
-/// Snowflake's errors have several lines, and drivers show them so.
-fn lines(message: &str) -> String {
+/// A message fit to be shown. Snowflake's errors have several lines, and drivers show them so.
+pub(super) fn lines(message: &str) -> String {
     let mut text = String::with_capacity(message.len());
     for (at, line) in message.lines().enumerate() {
         if at > 0 {
