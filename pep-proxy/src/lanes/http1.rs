@@ -89,3 +89,58 @@ fn head(host: &str, ask: &Ask<'_>) -> Vec<u8> {
     put(&["\r\n\r\n"]);
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::Method;
+    use icegate_pep_protocol::Secret;
+
+    use super::*;
+
+    const BODY: Bytes = Bytes::from_static(&[b'x'; 2 * ONE_PIECE_BYTES]);
+
+    fn ask(token: &Secret) -> Ask<'_> {
+        Ask { method: Method::POST, path_and_query: "/queries/v1/query-request", token: Some(token), body: Some(BODY) }
+    }
+
+    #[tokio::test]
+    async fn what_is_written_is_one_request() {
+        let (ours, mut theirs) = tokio::io::duplex(1024 * 1024);
+        theirs.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await.unwrap();
+        let answer = Connection::new(ours).call("snow.example", &ask(&Secret::new("t")), 16).await.unwrap();
+        assert_eq!((answer.status, answer.keeps, &*answer.body), (200, true, &b"{}"[..]));
+        let mut written = Vec::new();
+        theirs.read_to_end(&mut written).await.unwrap();
+        let (head, body) = written.split_at(written.len() - BODY.len());
+        assert_eq!(body, BODY);
+        let version = env!("CARGO_PKG_VERSION");
+        let lines = [
+            "POST /queries/v1/query-request HTTP/1.1",
+            "host: snow.example",
+            "accept: application/json",
+            "accept-encoding: gzip",
+            &format!("user-agent: icegate/{version}"),
+            "content-type: application/json",
+            "authorization: Snowflake Token=\"t\"",
+            "content-length: 32768",
+            "\r\n",
+        ];
+        assert_eq!(str::from_utf8(head).unwrap(), lines.join("\r\n"));
+    }
+
+    #[tokio::test]
+    async fn what_is_answered_before_all_was_read_is_the_answer() {
+        let (ours, mut theirs) = tokio::io::duplex(4096);
+        let answers = async {
+            theirs.read_exact(&mut [0; 1024]).await.unwrap();
+            theirs.write_all(b"HTTP/1.1 413 Long\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            drop(theirs);
+        };
+        let mut connection = Connection::new(ours);
+        let secret = Secret::new("t");
+        let asked = ask(&secret);
+        let (answer, ()) = tokio::join!(connection.call("snow.example", &asked, 16), answers);
+        assert_eq!(answer.map(|answer| (answer.status, answer.keeps)), Ok((413, false)));
+    }
+}
