@@ -197,7 +197,7 @@ class Bench:
         path.write_text("".join(f"{token} {asked}\n" for token, asked in self.lines(target, kind, connections)))
         before_ok = self.answered(target)
         before = [process.cpu_seconds() for process in target.processes]
-        command = ["taskset", "-c", str(LOAD_CPU), "wrk", "-t1", f"-c{connections}", f"-d{self.arguments.seconds}s", "--latency",
+        command = ["taskset", "-c", str(LOAD_CPU), "wrk", "-t1", f"-c{connections}", f"-d{self.arguments.seconds}s", "--timeout", "30s", "--latency",
                    "-s", str(ROOT / "benches" / "proxies" / "load.lua"), target.base, "--", kind, str(path)]
         out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         cpu = [process.cpu_seconds() - start for process, start in zip(target.processes, before)]
@@ -288,6 +288,7 @@ def measure(bench, arguments):
         ("Heartbeats, 32 connections", plain, "heartbeat", 32),
         ("Polls of a running statement, 32 connections", plain, "poll", 32),
         ("Heartbeats over TLS 1.3, 32 connections", secure, "heartbeat", 32),
+        ("Parts of 10 MiB, 32 connections", bulk, "part", 32),
         ("Bulk: parts of 10 MiB, 8 connections", bulk, "part", 8),
         ("Bulk over TLS 1.3, 8 connections", secure_bulk, "part", 8),
         ("Statements with a cached decision and a durable record, 1 connection", deciding, "statement", 1),

@@ -95,7 +95,7 @@ pub(crate) async fn result(
     let sealed = wire::partition(&told.body, partition).ok_or_else(missed)?;
     let part = SealedChunk::open(&proxy.sealing.load().sealer, &sealed, unix_ms()).map_err(|_| missed())?;
     let wrapped: Vec<Box<dyn Treatment>> = vec![Box::new(Wrap::Before)];
-    let mut answer = chunk::fetch(proxy, &part, false, wrapped).await.map_err(|missed| match missed {
+    let mut answer = chunk::fetch(proxy, &part, call, wrapped).await.map_err(|missed| match missed {
         Missed::Unknown => {
             Stop::new(PepCode::QueryUnknown, "This part of the result is no longer there. Run the statement again.")
         }

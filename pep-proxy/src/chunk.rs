@@ -16,14 +16,17 @@ use http::{HeaderValue, StatusCode, header};
 use icegate_pep_protocol::{Chunks, QueryId, SealedChunk, Secret, chunk_path, token::NONCE_BYTES};
 use tracing::{debug, warn};
 
-use self::{flow::Unpack, storage::Stored};
+use self::{
+    flow::{Coming, Unpack},
+    storage::Stored,
+};
 pub(crate) use self::{
     flow::{Flow, Treated, Treatment, Untreatable, at_once},
     storage::Storage,
 };
 use crate::{
     lanes::Taken,
-    listen::{Answer, Content},
+    listen::{Answer, Call, Content},
     masking::{Part, ResultPlan},
     metrics::{CHUNK_DURATION, REPLIES_WITHHELD},
     proxy::Proxy,
@@ -86,10 +89,10 @@ pub(crate) fn addresses(
 }
 
 /// Serves `GET /chunks/<sealed>`. Whatever is wrong with an address, it is one that does not exist.
-pub(crate) async fn serve(proxy: &Arc<Proxy>, sealed: &str, takes_gzip: bool) -> Answer {
+pub(crate) async fn serve(proxy: &Arc<Proxy>, sealed: &str, call: &Call) -> Answer {
     let opened = SealedChunk::open(&proxy.sealing.load().sealer, sealed, unix_ms());
     let answer = match opened {
-        Ok(chunk) => fetch(proxy, &chunk, takes_gzip, Vec::new()).await,
+        Ok(chunk) => fetch(proxy, &chunk, call, Vec::new()).await,
         Err(error) => {
             debug!(%error, "address of a part not taken");
             Err(Missed::Unknown)
@@ -133,19 +136,18 @@ impl Missed {
 pub(crate) async fn fetch(
     proxy: &Arc<Proxy>,
     chunk: &SealedChunk,
-    takes_gzip: bool,
+    call: &Call,
     mut treatments: Vec<Box<dyn Treatment>>,
 ) -> Result<Answer, Missed> {
     let started = Instant::now();
     let session = standing(proxy, &chunk.session_id).await?;
-    let record = CutRecord::new(&proxy.recorder, chunk);
     if let Some(masks) = &chunk.masks {
         match proxy.masking.sealed(masks) {
             Ok(plan) => treatments.insert(0, Box::new(Part::new(plan, chunk.format, &chunk.decision_id))),
             Err(error) => {
                 warn!(decision_id = chunk.decision_id, error, "a part of a result cannot be masked any more");
                 metrics::counter!(REPLIES_WITHHELD, "reason" => "masking").increment(1);
-                record.write().await;
+                CutRecord::new(&proxy.recorder, chunk).write().await;
                 return Err(Missed::Unknown);
             }
         }
@@ -156,7 +158,7 @@ pub(crate) async fn fetch(
     let Stored { packed, first, rest, bytes } = proxy.storage.get(client, chunk.url.expose(), &headers).await?;
     metrics::histogram!(CHUNK_DURATION).record(started.elapsed());
     // Node takes packed bytes only when the header says so, and nobody gets them who did not ask.
-    let stays_packed = packed && takes_gzip && treatments.is_empty();
+    let stays_packed = packed && call.takes_gzip() && treatments.is_empty();
     let untouched = treatments.is_empty() && packed == stays_packed;
     if packed && !stays_packed {
         treatments.insert(0, Box::new(Unpack::new()));
@@ -168,12 +170,18 @@ pub(crate) async fn fetch(
     if let (true, Some(bytes)) = (untouched, bytes) {
         answered.push((header::CONTENT_LENGTH, HeaderValue::from(bytes)));
     }
+    let coming = Coming { first, rest, session, place: Some(place) };
+    let flow = if treatments.is_empty() && call.is_alone() {
+        Flow::straight(coming)
+    } else {
+        Flow::treated(coming, treatments, CutRecord::new(&proxy.recorder, chunk))
+    };
     Ok(Answer {
         status: StatusCode::OK,
         // Rows without brackets are no JSON, and Node takes the word for it.
         content_type: HeaderValue::from_static("application/octet-stream"),
         headers: answered,
-        content: Content::Flow(Flow::start(first, rest, treatments, session, Some(place), record)),
+        content: Content::Flow(flow),
     })
 }
 

@@ -122,6 +122,11 @@ impl Call {
         (authority.filter(|host| is_host(host)), sound)
     }
 
+    /// Whether its connection carries no other call meanwhile.
+    pub(crate) fn is_alone(&self) -> bool {
+        !self.peer.http2
+    }
+
     /// Whether the client takes a packed answer.
     pub(crate) fn takes_gzip(&self) -> bool {
         takes_gzip(&self.headers)

@@ -109,7 +109,7 @@ impl Proxy {
         let name = route.name();
         match route {
             // Boxed, all but what is asked most: the largest of them would make every other as large.
-            Route::Chunk(sealed) => Box::pin(chunk::serve(self, &sealed, call.takes_gzip())).await,
+            Route::Chunk(sealed) => Box::pin(chunk::serve(self, &sealed, &call)).await,
             Route::SignInPage(asked) => Box::pin(sign_in::page(self, &asked, &call)).await,
             Route::SignInReturn(returned) => Box::pin(sign_in::back(self, &returned, &call)).await,
             Route::ApiSubmit { request_id, detached } => {

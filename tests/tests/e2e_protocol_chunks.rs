@@ -2,6 +2,7 @@
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
 use std::io::Read as _;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use icegate_cli::demo::issuer::{ANA, STELLA};
@@ -9,6 +10,8 @@ use icegate_tests::plain::{Answered, Plain};
 use icegate_tests::stack::{Stack, Upstream, text_at};
 use icegate_tests::stand_in::{CANARY, HIDDEN};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn parts_of_results() -> anyhow::Result<()> {
@@ -18,6 +21,7 @@ async fn parts_of_results() -> anyhow::Result<()> {
     faults_of_the_storage(&stack).await?;
     whose_it_is(&mut stack).await?;
     long_ones_pass_in_frames(&stack).await?;
+    what_is_coming_stops_with_its_session(&stack).await?;
     // Not one byte of a storage's address, signature or key went to the client, in any of this.
     for exchange in stack.front.exchanges() {
         let told = format!("{} {}", exchange.response_headers, String::from_utf8_lossy(&exchange.response));
@@ -209,7 +213,7 @@ async fn whose_it_is(stack: &mut Stack) -> anyhow::Result<()> {
         if gone.status == 404 {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
         gone = stranger.get(&part).await?;
     }
     ensure!(gone.status == 404 && gone.body == missing.body, "after the logout: {}", gone.status);
@@ -240,6 +244,32 @@ async fn long_ones_pass_in_frames(stack: &Stack) -> anyhow::Result<()> {
     }
     if let (Some(before), Some(most)) = (before, most) {
         ensure!(most < before + 24 * 1024 * 1024, "from {before} to {most} bytes for parts that only pass");
+    }
+    Ok(())
+}
+
+async fn what_is_coming_stops_with_its_session(stack: &Stack) -> anyhow::Result<()> {
+    // As it lies there, and unpacked on its way.
+    for form in ["plain", "gzip"] {
+        let ana = ana(stack).await?;
+        let reply = ana.query(&format!("SELECT 'chunks endless {form} single'")).await?;
+        let part = addresses(&reply).pop().context("no parts")?;
+        let (_, sealed) = part.split_once("/chunks/").context("no address")?;
+        let mut client = TcpStream::connect(stack.pep.addr()).await?;
+        let request = format!("GET /chunks/{sealed} HTTP/1.1\r\nHost: {}\r\n\r\n", stack.pep.addr());
+        client.write_all(request.as_bytes()).await?;
+        let mut frame = vec![0; 64 * 1024];
+        client.read_exact(&mut frame).await?;
+        ensure!(frame.starts_with(b"HTTP/1.1 200"), "{form}: {}", String::from_utf8_lossy(&frame));
+        ana.send("POST", "/session?delete=true", &[], json!({}).to_string()).await?;
+        let mut last = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(20), async {
+            while let Ok(bytes @ 1..) = client.read(&mut frame).await {
+                last = frame[..bytes].to_vec();
+            }
+        });
+        ensure!(ended.await.is_ok(), "{form}: it goes on after the logout");
+        ensure!(!last.ends_with(b"0\r\n\r\n"), "{form}: what was cut looks whole");
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Bytes on their way from the storage to a client: in frames, as fast as the client reads, through what is done to them.
 
 use std::{
+    fmt,
     io::Write as _,
     pin::Pin,
     sync::Arc,
@@ -12,7 +13,11 @@ use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use metrics::Counter;
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    time::{Instant, Sleep},
+};
 use tracing::warn;
 
 use crate::{metrics::CHUNK_BYTES, record::CutRecord, session::Session};
@@ -59,11 +64,43 @@ pub(crate) enum Untreatable {
     Broken(&'static str),
 }
 
+const NOT_COMING: Untreatable = Untreatable::Broken("not coming any further");
+const TOO_LARGE: Untreatable = Untreatable::Broken("larger than a part may be");
+
 /// The body of an answer that is still coming.
-#[derive(Debug)]
-pub(crate) struct Flow {
-    next: mpsc::Receiver<Result<Vec<Bytes>, Untreatable>>,
-    pieces: std::vec::IntoIter<Bytes>,
+pub(crate) struct Flow(Way);
+
+enum Way {
+    /// Its bytes as they lie there, driven by the connection they go to.
+    Straight(Box<Straight>),
+    /// Through what is done to them, by a task of its own.
+    Treated { next: mpsc::Receiver<Result<Vec<Bytes>, Untreatable>>, pieces: std::vec::IntoIter<Bytes> },
+}
+
+struct Straight {
+    first: Bytes,
+    rest: Incoming,
+    left: u64,
+    ended: Pin<Box<dyn Future<Output = Untreatable> + Send>>,
+    /// Runs while nothing comes.
+    stall: Pin<Box<Sleep>>,
+    waiting: bool,
+    bytes: Counter,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+/// What is to be passed on, and for whom.
+pub(super) struct Coming {
+    pub(super) first: Bytes,
+    pub(super) rest: Incoming,
+    pub(super) session: Option<Arc<Session>>,
+    pub(super) place: Option<OwnedSemaphorePermit>,
+}
+
+impl fmt::Debug for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flow").finish_non_exhaustive()
+    }
 }
 
 impl Body for Flow {
@@ -74,41 +111,88 @@ impl Body for Flow {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Untreatable>>> {
-        loop {
-            if let Some(piece) = self.pieces.next() {
-                return Poll::Ready(Some(Ok(Frame::data(piece))));
+        match &mut self.0 {
+            Way::Straight(straight) => {
+                let polled = straight.poll(context);
+                if let Poll::Ready(Some(Err(error))) = &polled {
+                    warn!(%error, "part of a result cut");
+                }
+                polled.map_ok(Frame::data)
             }
-            match ready!(self.next.poll_recv(context)) {
-                None => return Poll::Ready(None),
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                Some(Ok(pieces)) => self.pieces = pieces.into_iter(),
-            }
+            Way::Treated { next, pieces } => loop {
+                if let Some(piece) = pieces.next() {
+                    return Poll::Ready(Some(Ok(Frame::data(piece))));
+                }
+                match ready!(next.poll_recv(context)) {
+                    None => return Poll::Ready(None),
+                    Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                    Some(Ok(more)) => *pieces = more.into_iter(),
+                }
+            },
         }
     }
 }
 
+impl Straight {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Untreatable>>> {
+        if let Poll::Ready(ended) = self.ended.as_mut().poll(context) {
+            self.ended = Box::pin(std::future::ready(ended));
+            return Poll::Ready(Some(Err(ended)));
+        }
+        let bytes = if self.first.is_empty() {
+            match Pin::new(&mut self.rest).poll_frame(context) {
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(Err(Untreatable::Broken("cut by the storage")))),
+                Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+                Poll::Pending => {
+                    if !self.waiting {
+                        self.waiting = true;
+                        self.stall.as_mut().reset(Instant::now() + STALL);
+                    }
+                    ready!(self.stall.as_mut().poll(context));
+                    return Poll::Ready(Some(Err(NOT_COMING)));
+                }
+            }
+        } else {
+            std::mem::take(&mut self.first)
+        };
+        self.waiting = false;
+        let count = bytes.len() as u64;
+        match self.left.checked_sub(count) {
+            None => return Poll::Ready(Some(Err(TOO_LARGE))),
+            Some(left) => self.left = left,
+        }
+        self.bytes.increment(count);
+        Poll::Ready(Some(Ok(bytes)))
+    }
+}
+
 impl Flow {
-    /// Lets a part come. It stops when the client goes, stalls, or its session ends.
-    pub(super) fn start(
-        first: Bytes,
-        rest: Incoming,
-        treatments: Vec<Box<dyn Treatment>>,
-        session: Option<Arc<Session>>,
-        place: Option<OwnedSemaphorePermit>,
-        record: CutRecord,
-    ) -> Self {
+    /// Lets a part come as it lies there, to a client whose connection carries nothing else meanwhile, so that its own limit of
+    /// time is this part's. It stops when the client goes, stalls, or its session ends.
+    pub(super) fn straight(coming: Coming) -> Self {
+        let Coming { first, rest, session, place } = coming;
+        Self(Way::Straight(Box::new(Straight {
+            first,
+            rest,
+            left: PART_BYTES_MAX,
+            ended: Box::pin(ended(session)),
+            stall: Box::pin(tokio::time::sleep(STALL)),
+            waiting: false,
+            bytes: metrics::counter!(CHUNK_BYTES),
+            _place: place,
+        })))
+    }
+
+    /// Lets a part come through what is done to it. It stops when the client goes, stalls, or its session ends.
+    pub(super) fn treated(coming: Coming, treatments: Vec<Box<dyn Treatment>>, record: CutRecord) -> Self {
+        let Coming { first, rest, session, place } = coming;
         let (to, from) = mpsc::channel(FRAMES_MAX);
         tokio::spawn(async move {
             let _place = place;
-            let ended = async {
-                match &session {
-                    Some(session) => drop(session.ended().await),
-                    None => std::future::pending().await,
-                }
-            };
             let stopped = tokio::select! {
                 biased;
-                () = ended => Err(Untreatable::Broken("of a session that has ended")),
+                ended = ended(session) => Err(ended),
                 passed = pass(first, rest, treatments, &to) => passed,
             };
             if let Err(error) = stopped {
@@ -120,8 +204,17 @@ impl Flow {
                 let _ = tokio::time::timeout(STALL, to.send(Err(error))).await;
             }
         });
-        Self { next: from, pieces: Vec::new().into_iter() }
+        Self(Way::Treated { next: from, pieces: Vec::new().into_iter() })
     }
+}
+
+/// Waits for the end of a session that is known here.
+async fn ended(session: Option<Arc<Session>>) -> Untreatable {
+    match session {
+        Some(session) => drop(session.ended().await),
+        None => std::future::pending().await,
+    }
+    Untreatable::Broken("of a session that has ended")
 }
 
 async fn pass(
@@ -139,7 +232,7 @@ async fn pass(
             send(through(&mut treatments, vec![piece]).await?, to, &mut left).await?;
         }
         next = match tokio::time::timeout(STALL, rest.frame()).await {
-            Err(_elapsed) => return Err(Untreatable::Broken("not coming any further")),
+            Err(_elapsed) => return Err(NOT_COMING),
             Ok(Some(Err(_))) => return Err(Untreatable::Broken("cut by the storage")),
             Ok(Some(Ok(frame))) => Some(frame.into_data().unwrap_or_default()),
             Ok(None) => None,
@@ -175,7 +268,7 @@ async fn send(
     if count == 0 {
         return Ok(());
     }
-    *left = left.checked_sub(count).ok_or(Untreatable::Broken("larger than a part may be"))?;
+    *left = left.checked_sub(count).ok_or(TOO_LARGE)?;
     metrics::counter!(CHUNK_BYTES).increment(count);
     match tokio::time::timeout(STALL, to.send(Ok(pieces))).await {
         Ok(Ok(())) => Ok(()),

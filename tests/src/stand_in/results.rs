@@ -92,6 +92,8 @@ pub(super) fn chunked(shared: &Shared, id: &str, sql: &str) -> Value {
                 Mood::Cut
             } else if says("long") {
                 Mood::Long(20_000)
+            } else if says("endless") {
+                Mood::Long(u32::MAX)
             } else {
                 Mood::Well
             };

@@ -5,7 +5,7 @@
 //! | `expire` | the first time: the session token has expired |
 //! | `slow`, `absolute` | "in progress" twice, the second with an absolute address |
 //! | `forever` | in progress until it is aborted |
-//! | `chunks` | most rows lie in storage; `arrow`, `gzip`, `unlabelled` (packed and not said), `headers`, `qrmk`, `single`, `busy`, `redirect`, `cut`, `long`, `elsewhere`, `hidden` (a value under a NULL), `torn` (many rows, and after them what is none) say how |
+//! | `chunks` | most rows lie in storage; `arrow`, `gzip`, `unlabelled` (packed and not said), `headers`, `qrmk`, `single`, `busy`, `redirect`, `cut`, `long`, `endless`, `elsewhere`, `hidden` (a value under a NULL), `torn` (many rows, and after them what is none) say how |
 //! | `arrow` | rows in Arrow |
 //! | `credentials` | what a PUT is answered with, whatever it was |
 //! | `broken` | an error |
