@@ -170,7 +170,7 @@ pub(crate) async fn fetch(
     if let (true, Some(bytes)) = (untouched, bytes) {
         answered.push((header::CONTENT_LENGTH, HeaderValue::from(bytes)));
     }
-    let coming = Coming { first, rest, session, place: Some(place) };
+    let coming = Coming { first, rest, session, place };
     let flow = if treatments.is_empty() && call.is_alone() {
         Flow::straight(coming)
     } else {

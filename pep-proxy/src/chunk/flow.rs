@@ -15,12 +15,12 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming};
 use metrics::Counter;
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
+    sync::mpsc,
     time::{Instant, Sleep},
 };
 use tracing::warn;
 
-use crate::{metrics::CHUNK_BYTES, record::CutRecord, session::Session};
+use crate::{lanes::Place, metrics::CHUNK_BYTES, record::CutRecord, session::Session};
 
 /// What may wait for the client: frames of the storage, or what became of one.
 const FRAMES_MAX: usize = 4;
@@ -86,7 +86,7 @@ struct Straight {
     stall: Pin<Box<Sleep>>,
     waiting: bool,
     bytes: Counter,
-    _place: Option<OwnedSemaphorePermit>,
+    _place: Place,
 }
 
 /// What is to be passed on, and for whom.
@@ -94,7 +94,7 @@ pub(super) struct Coming {
     pub(super) first: Bytes,
     pub(super) rest: Incoming,
     pub(super) session: Option<Arc<Session>>,
-    pub(super) place: Option<OwnedSemaphorePermit>,
+    pub(super) place: Place,
 }
 
 impl fmt::Debug for Flow {

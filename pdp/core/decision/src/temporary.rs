@@ -88,7 +88,10 @@ impl Following<'_> {
             let moves = matches!(object.effect, Effect::Create | Effect::Alter);
             moves && !opaque && !names.is_empty() && matches!(object.kind, ObjectKind::Table | ObjectKind::View)
         });
-        let others: Vec<_> = others.filter_map(relation).filter(|name| made != Some(name)).collect();
+        let others: Vec<_> = others
+            .filter_map(|object| RelationName::of(object.name.parts()))
+            .filter(|name| made != Some(name))
+            .collect();
         for name in names.into_iter().chain(others) {
             let rows = self.temporaries.remove(&name).unwrap_or_default();
             let unsure = self.unended(&rows);
@@ -105,7 +108,7 @@ impl Following<'_> {
     fn feed(&mut self, statement: &StatementAnalysis, rows: &EarlierRows) {
         let written = statement.objects.iter().filter(|object| object.effect == Effect::Write);
         for object in written {
-            let Some(name) = relation(object) else { continue };
+            let Some(name) = RelationName::of(object.name.parts()) else { continue };
             let Some(there) = self.temporaries.get_mut(&name) else { continue };
             // Of what was told by its head alone, the columns are not known.
             let known = statement.level == Level::Understood || !rows.objects.iter().any(is_read);
@@ -167,11 +170,6 @@ fn drops(object: &ObjectAccess, rows: &[TemporaryRow]) -> bool {
         )
     };
     object.effect == Effect::Drop && !rows.iter().any(other)
-}
-
-fn relation(object: &ObjectAccess) -> Option<RelationName> {
-    let [database, schema, name] = object.name.parts() else { return None };
-    Some(RelationName::new(database, schema, name))
 }
 
 /// Whether what is done to the object can take the relation of this name away, or put another in its place.

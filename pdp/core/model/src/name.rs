@@ -149,6 +149,12 @@ impl RelationName {
     pub fn new(database: impl Into<String>, schema: impl Into<String>, name: impl Into<String>) -> Self {
         Self { database: database.into(), schema: schema.into(), name: name.into() }
     }
+
+    /// The name of these parts, already folded, when they are those of a relation.
+    pub fn of(parts: &[String]) -> Option<Self> {
+        let [database, schema, name] = parts else { return None };
+        Some(Self::new(database, schema, name))
+    }
 }
 
 impl fmt::Display for RelationName {

@@ -221,10 +221,7 @@ fn columns_possible<'b>(bundle: &'b Bundle, statement: &StatementAnalysis) -> im
         .objects
         .iter()
         .filter(|access| access.effect == Effect::Read && matches!(access.kind, ObjectKind::Table | ObjectKind::View))
-        .filter_map(|access| match access.name.parts() {
-            [database, schema, name] => Some(RelationName::new(database, schema, name)),
-            _ => None,
-        })
+        .filter_map(|access| RelationName::of(access.name.parts()))
         .collect();
     read.into_iter().map(Arc::new).flat_map(|relation| {
         let columns = bundle.catalog().relation(&relation).map_or(&[][..], |found| &found.columns);

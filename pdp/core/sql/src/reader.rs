@@ -219,13 +219,10 @@ impl<'a, 'r> Reader<'a, 'r> {
 
     /// The relations that are made.
     pub(crate) fn created(&self) -> Vec<RelationName> {
-        let name = |object: &ObjectAccess| match (object.effect, object.kind, object.name.parts()) {
-            (Effect::Create, ObjectKind::Table | ObjectKind::View, [database, schema, name]) => {
-                Some(RelationName::new(database, schema, name))
-            }
-            _ => None,
-        };
-        self.objects.iter().filter_map(name).collect()
+        let made = self.objects.iter().filter(|object| {
+            object.effect == Effect::Create && matches!(object.kind, ObjectKind::Table | ObjectKind::View)
+        });
+        made.filter_map(|object| RelationName::of(object.name.parts())).collect()
     }
 
     pub(crate) fn take_objects(&mut self) -> BTreeSet<ObjectAccess> {

@@ -78,11 +78,6 @@ pub fn ends(path: &str) -> bool {
     path.starts_with("/session?") || path.split('?').next().is_some_and(|path| path.ends_with("/abort-request"))
 }
 
-/// Value of the `Authorization` header.
-pub fn authorization(token: &Secret) -> Zeroizing<String> {
-    Zeroizing::new(format!("Snowflake Token=\"{}\"", token.expose()))
-}
-
 /// Escaped for a query string or a form.
 pub(crate) fn encoded(text: &str) -> String {
     text.bytes()

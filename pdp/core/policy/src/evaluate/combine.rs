@@ -113,9 +113,7 @@ impl Combination {
         match &question.subject {
             Subject::Column(column) if self.unread.contains(&column.relation) => return,
             Subject::Object(access) if access.effect == Effect::Read => {
-                if let [database, schema, name] = access.name.parts() {
-                    self.unread.insert(RelationName::new(database, schema, name));
-                }
+                self.unread.extend(RelationName::of(access.name.parts()));
             }
             Subject::Column(_) | Subject::Object(_) | Subject::Statement(_) | Subject::Person(_) => {}
         }

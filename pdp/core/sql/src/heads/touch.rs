@@ -122,7 +122,7 @@ pub(super) fn apply(touched: Vec<Touch>, verb: Verb, reader: &mut Reader<'_, '_>
                 let moved = complete(object.scope, &parts, &reader.session).ok_or(None)?;
                 for full in [Some(beside), moved].into_iter().flatten() {
                     if let (ObjectKind::Table | ObjectKind::View, Some(old), Some(new)) =
-                        (object.kind, relation(old), relation(&full))
+                        (object.kind, RelationName::of(old), RelationName::of(&full))
                     {
                         reader.renamed(&old, &new);
                     }
@@ -198,11 +198,6 @@ pub(super) fn apply(touched: Vec<Touch>, verb: Verb, reader: &mut Reader<'_, '_>
     told.exports.sort();
     told.exports.dedup();
     Ok(told)
-}
-
-fn relation(full: &[String]) -> Option<RelationName> {
-    let [database, schema, name] = full else { return None };
-    Some(RelationName::new(database, schema, name))
 }
 
 /// Notes where data leaves to, when it does.
